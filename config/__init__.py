@@ -1,0 +1,5 @@
+"""Settings, logging and metric definitions: what every other package may rely on, and nothing of ours below it."""
+
+from config.settings import Settings, SettingsError, get_settings, load_settings
+
+__all__ = ["Settings", "SettingsError", "get_settings", "load_settings"]

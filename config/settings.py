@@ -1,0 +1,217 @@
+"""Settings: read once, frozen, validated at start, documented here.
+
+Every setting is an environment variable `TOCSIN_<NAME>`, or the key `<name>` of the TOML file that `TOCSIN_CONFIG`
+names; the environment wins. A wrong value stops the start with one line that names the setting and what it may be.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from cryptography.fernet import Fernet
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "TOCSIN_"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong. The text is one line a person can act on."""
+
+
+def _words(value: Any) -> Any:
+    """Split "a, b;c d" into its words: how lists are written in an environment variable."""
+    return re.split(r"[\s,;]+", value.strip()) if isinstance(value, str) and value.strip() else value or []
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme == "sqlite" and parts.path.strip("/"):
+        return value
+    if parts.scheme in {"postgresql", "postgres"} and parts.hostname and parts.path.strip("/"):
+        return value
+    raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+
+
+def _broker_url(value: SecretStr) -> SecretStr:
+    urls = value.get_secret_value().split(";")
+    if urls == ["memory://"]:
+        return value
+    if all(urlsplit(url).scheme in {"amqp", "amqps"} and urlsplit(url).hostname for url in urls):
+        return value
+    raise ValueError("must be memory:// or amqp(s)://USER:PASSWORD@HOST:PORT/VHOST, several separated by ;")
+
+
+def _fernet_keys(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for value in values:
+        try:
+            Fernet(value.get_secret_value())
+        except ValueError:
+            raise ValueError(
+                "must be Fernet keys (32 bytes in url-safe base64), newest first; "
+                "`tocsin rotate-keys --generate` prints a new one"
+            ) from None
+    return values
+
+
+def _existing_file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError("must name a file that exists and can be read")
+    return value
+
+
+def _smtp_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+        raise ValueError("must be smtp(s)://USER:PASSWORD@HOST:PORT")
+    return value
+
+
+def _dotted_callable(value: str) -> str:
+    if not re.fullmatch(r"[\w.]+:\w+", value):
+        raise ValueError("must be package.module:function")
+    return value
+
+
+ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+
+
+class Settings(BaseSettings):
+    """Everything a deployment may decide. Durations are in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    # Where things are kept and queued.
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = SecretStr("sqlite:///tocsin.db")
+    database_pool: int = Field(default=20, ge=1, le=1000)
+    broker_url: Annotated[SecretStr, AfterValidator(_broker_url)] = SecretStr("memory://")
+    queue_type: Literal["classic", "quorum"] = "classic"
+    secret_keys: Annotated[
+        tuple[SecretStr, ...], NoDecode, BeforeValidator(_words), AfterValidator(_fernet_keys)
+    ] = ()
+
+    # What may be reached, and what counts as critical.
+    allowed_networks: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_words)] = ()
+    critical_severity: int = Field(default=4, ge=0)
+    trust_env: bool = Field(default=False, description="let outbound HTTP use the proxy variables")
+
+    # Providers.
+    apns_key_file: ExistingFile | None = None
+    apns_key_id: str | None = None
+    apns_team_id: str | None = None
+    apns_topic: str | None = None
+    apns_sandbox: bool = False
+    apns_host: str | None = None
+    apns_port: int = Field(default=443, ge=1, le=65535)
+    apns_ca_file: ExistingFile | None = None
+    fcm_credentials_file: ExistingFile | None = None
+    fcm_url: str = "https://fcm.googleapis.com"
+    vapid_private_key_file: ExistingFile | None = None
+    vapid_subject: Annotated[str, Field(pattern=r"^(mailto:.+@.+|https://.+)$")] | None = None
+    smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
+    mail_from: str | None = None
+
+    # Pace. Shorter than the next: send_deadline < time_limit < lease.
+    send_deadline: float = Field(default=15, gt=0, description="one attempt at one target, all told")
+    time_limit: float = Field(default=45, gt=0, description="one message of the queue")
+    lease: float = Field(default=60, gt=0, description="how long a claimed delivery is a worker's own")
+    max_retries: int = Field(default=3, ge=0, le=100)
+    retry_min_backoff: float = Field(default=5, gt=0)
+    retry_max_backoff: float = Field(default=600, gt=0)
+    sweep_interval: float = Field(default=5, gt=0)
+    sweep_grace: float = Field(default=60, gt=0, description="how long a message may be under way")
+    expiry_info: float = Field(default=3600, gt=0)
+    expiry_warning: float = Field(default=4 * 3600, gt=0)
+    expiry_error: float = Field(default=12 * 3600, gt=0)
+    expiry_critical: float = Field(default=24 * 3600, gt=0)
+    device_invalid_hook: Annotated[str, AfterValidator(_dotted_callable)] | None = None
+
+    # What is seen.
+    metrics_user_label: bool = False
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=9191, ge=0, le=65535, description="0 serves none")
+    log_format: Literal["console", "json"] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def model_post_init(self, _context: Any) -> None:
+        """Check what takes more than one setting to see."""
+        if not self.send_deadline < self.time_limit < self.lease:
+            raise SettingsError("TOCSIN_SEND_DEADLINE < TOCSIN_TIME_LIMIT < TOCSIN_LEASE must hold")
+        if self.retry_min_backoff > self.retry_max_backoff:
+            raise SettingsError("TOCSIN_RETRY_MIN_BACKOFF must not exceed TOCSIN_RETRY_MAX_BACKOFF")
+        if not self.is_sqlite and not self.secret_keys:
+            raise SettingsError(
+                "TOCSIN_SECRET_KEYS: required with PostgreSQL, every process needs the same keys; "
+                "`tocsin rotate-keys --generate` prints one"
+            )
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is the embedded one."""
+        return urlsplit(self.database_url.get_secret_value()).scheme == "sqlite"
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The SQLite file: `sqlite:///tocsin.db` is relative, `sqlite:////var/tocsin.db` absolute."""
+        return Path(unquote(urlsplit(self.database_url.get_secret_value()).path.removeprefix("/")))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # no .env files: they surprise
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the TOML file, then the defaults."""
+        return init_settings, env_settings, _TomlFile(settings_cls)
+
+
+class _TomlFile(PydanticBaseSettingsSource):
+    """The file that TOCSIN_CONFIG names, if any."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = os.environ.get("TOCSIN_CONFIG")
+        if not path:
+            return {}
+        try:
+            return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"TOCSIN_CONFIG: {path}: {error}") from None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate the settings.
+
+    Args:
+        overrides: values that win over the environment and the file.
+
+    Raises:
+        SettingsError: one line that names the first wrong setting and what it may be.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        rule = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}: {rule}") from None
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """The settings of this process, read at the first call."""
+    return load_settings()
