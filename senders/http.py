@@ -1,0 +1,326 @@
+"""The one HTTP client of a worker process, and what every answer means.
+
+httpx's interface over an aiohttp transport (its own pool does a tenth of the requests at 100 in flight), with
+the guard on every connection. No redirects, no cookies, no decompression, no proxy unless TOCSIN_TRUST_ENV
+says so; answers are read up to 64 KiB; each request has one deadline for all of it.
+
+An answer is judged by `classify`, a failure on the way by senders.http_errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import html
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
+
+import aiohttp
+import certifi
+import httpx
+import orjson
+from httpx_aiohttp import AiohttpTransport
+
+from senders import guard
+from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
+from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
+from senders.text import clip, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+
+    from aiohttp.abc import AbstractResolver
+
+    from config import Settings
+
+BODY_CAP: Final = 64 * 1024
+"""Bytes of an answer that are read; no provider says more, and an endless answer must cost nothing."""
+
+MAX_RETRY_AFTER: Final = 3600.0
+"""Seconds. A provider that asks for more is asked again after an hour."""
+
+CONNECTIONS: Final = 1024
+"""Open connections of a process at most."""
+
+CONNECTIONS_PER_HOST: Final = 256
+"""So that one destination that hangs cannot hold them all."""
+
+KEEPALIVE: Final = 30.0
+"""Seconds; below the 60 s after which common servers and load balancers close an idle connection."""
+
+EXCERPT: Final = 200
+"""Characters of an answer that are quoted to people."""
+
+_TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
+_MIN_SECRET: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the far side answered.
+
+    Attributes:
+        status: the HTTP status.
+        headers: case-insensitive.
+        body: the first 64 KiB as they came; compressed only where `accept-encoding: identity` was ignored.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is a 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004  # RFC 9110, 15.3
+
+    @property
+    def code(self) -> str:
+        """The status with its standard phrase: "503 Service Unavailable"."""
+        try:
+            return f"{self.status} {HTTPStatus(self.status).phrase}"
+        except ValueError:
+            return str(self.status)
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8, with U+FFFD for what is none."""
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body parsed as JSON; None where it is none. Never raises."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return None
+
+    def retry_after(self, now: datetime | None = None) -> float | None:
+        """Seconds that the far side asks us to wait, clamped to [0, 3600]; None where it does not say.
+
+        Args:
+            now: what an HTTP date is counted from; else the present.
+        """
+        return parse_retry_after(self.headers.get("retry-after", ""), now or datetime.now(UTC))
+
+    def excerpt(self, secrets: Iterable[str] = ()) -> str:
+        """The start of the body as one line for people, without the secrets that it may echo."""
+        return clip(one_line(redact(self.text, secrets)), EXCERPT)
+
+
+def parse_retry_after(value: str, now: datetime) -> float | None:
+    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3), clamped to [0, 3600] seconds."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        # Nobody means a number of more digits, and int() is slow on thousands of them.
+        return min(float(value[:12]), MAX_RETRY_AFTER)
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
+    return min(max((when - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
+
+
+def classify(
+    answer: Answer,
+    *,
+    detail: str = "",
+    code: str | None = None,
+    note: str | None = None,
+    misconfigured: Collection[int] = (),
+) -> Receipt:
+    """What an answer's status means, where the provider has nothing more to say.
+
+    Args:
+        answer: any answer.
+        detail: goes with the error; and with the receipt, unless there is a note.
+        code: the provider's own words; else the status with its phrase.
+        note: goes with the receipt, such as what was left out of the message.
+        misconfigured: 4xx statuses with which this provider says that the channel is wrong, not the message.
+
+    Returns:
+        A receipt for 2xx.
+
+    Raises:
+        Transient: 408, 425, 429 and 5xx, with Retry-After.
+        Misconfigured: 3xx, which is never followed, 1xx, and the statuses given.
+        Rejected: every other 4xx.
+    """
+    code = code or answer.code
+    if answer.ok:
+        return Receipt(code, detail=note or detail or None)
+    if answer.status in _TRANSIENT_STATUSES or answer.status >= 500:  # noqa: PLR2004  # RFC 9110, 15.6
+        raise Transient(code, detail, retry_after=answer.retry_after())
+    if answer.status < 400:  # noqa: PLR2004  # RFC 9110, 15.5
+        raise Misconfigured(
+            code, "the receiver answers with a redirect, which is never followed: use its final URL"
+        )
+    if answer.status in misconfigured:
+        raise Misconfigured(code, detail)
+    raise Rejected(code, detail)
+
+
+def url_secrets(url: str) -> tuple[str, ...]:
+    """The parts of a URL that may be credentials: path segments, query and fragment, whole and by value."""
+    parts = urlsplit(url)
+    found = [url, parts.path, parts.query, parts.fragment]
+    found += [segment for segment in parts.path.split("/") if len(segment) >= 2 * _MIN_SECRET]
+    found += [value for _, value in parse_qsl(parts.query, keep_blank_values=True)]
+    return tuple(found)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text with every secret replaced, also where it comes back escaped for a URL, JSON or HTML."""
+    spellings: set[str] = set()
+    for secret in secrets:
+        plain = unquote(secret)
+        for spelling in (secret, plain, quote(plain), quote(plain, safe=""), quote_plus(plain)):
+            spellings |= {spelling, spelling.replace("/", "\\/"), html.escape(spelling)}
+    for spelling in sorted(spellings, key=len, reverse=True):
+        if len(spelling) >= _MIN_SECRET:
+            text = text.replace(spelling, "***")
+    return text
+
+
+class HttpClient:
+    """Makes requests, guarded and bounded. One per worker process, on the event loop that first uses it.
+
+    Args:
+        settings: allowed_networks, send_deadline and trust_env are read.
+        ssl_context: whom to trust; else certifi's and the system's authorities.
+        resolver: who resolves names; else the system. It stands behind the guard and is closed by `aclose`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._settings = settings
+        self._ssl = ssl_context or _default_ssl_context()
+        self._resolver = resolver
+        self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, str] = getproxies_environment() if settings.trust_env else {}
+        nothing = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        headers = {"user-agent": "tocsin", "accept": "*/*", "accept-encoding": "identity"}
+        # httpx's own trust_env would mount transports that know no guard.
+        self._clients = {
+            proxy: httpx.AsyncClient(
+                transport=AiohttpTransport(
+                    client=self._open, verify=self._ssl, proxy=None if proxy is None else httpx.Proxy(proxy)
+                ),
+                trust_env=False,
+                follow_redirects=False,
+                cookies=nothing,
+                headers=headers,
+            )
+            for proxy in (None, *self._proxies.values())
+        }
+
+    def _open(self) -> aiohttp.ClientSession:
+        """The session, made on the running loop at the first request."""
+        if self._session is None:
+            networks = self._settings.allowed_networks
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=guard.GuardedResolver(self._resolver or aiohttp.ThreadedResolver(), networks),
+                    socket_factory=guard.guarded_socket_factory(networks),
+                    ssl=self._ssl,
+                    limit=CONNECTIONS,
+                    limit_per_host=CONNECTIONS_PER_HOST,
+                    keepalive_timeout=KEEPALIVE,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def post(
+        self,
+        url: str,
+        *,
+        content: bytes,
+        headers: Mapping[str, str],
+        timeout: float | None = None,  # noqa: ASYNC109  # the deadline is kept here, for every caller alike
+        method: str = "POST",
+    ) -> Answer:
+        """Make one request and read its answer, whatever its status.
+
+        Args:
+            url: http or https; see guard.check_url.
+            content: the body, as it goes over the wire.
+            headers: ASCII, without CR, LF and NUL.
+            timeout: seconds for all of it, name lookup to last byte; else TOCSIN_SEND_DEADLINE.
+            method: the HTTP method.
+
+        Raises:
+            Transient: no answer. Whether the far side took the message is unknown.
+            Misconfigured: the URL, its address or its certificate is not acceptable.
+        """
+        deadline = self._settings.send_deadline if timeout is None else timeout
+        try:
+            client = self._client_for(guard.check_url(url))
+            request = client.build_request(
+                method,
+                url,
+                content=content,
+                headers=headers,
+                timeout=httpx.Timeout(None, connect=min(CONNECT_TIMEOUT, deadline)),
+            )
+            async with asyncio.timeout(deadline):
+                return await _exchange(client, request)
+        except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+            outcome = translate(error, deadline)
+        except guard.UrlError as error:
+            outcome = invalid_url(str(error))
+        # Outside of the except clause: the original holds the URL and must not be the outcome's context.
+        raise outcome
+
+    def _client_for(self, url: str) -> httpx.AsyncClient:
+        parts = urlsplit(url)
+        proxy = self._proxies.get(parts.scheme)
+        if proxy is None or proxy_bypass_environment(parts.hostname, self._proxies):
+            return self._clients[None]
+        # The proxy resolves names out of our sight, but an address in the URL can be judged here.
+        reason = guard.literal_refusal(url, self._settings.allowed_networks)
+        if reason is not None:
+            raise guard.BlockedAddressError(f"{parts.hostname} is not public: {reason}")
+        return self._clients[proxy]
+
+    async def aclose(self) -> None:
+        """Close every connection. No request is in flight any more."""
+        for client in self._clients.values():
+            await client.aclose()
+        if self._session is not None:
+            await self._session.close()
+
+
+async def _exchange(client: httpx.AsyncClient, request: httpx.Request) -> Answer:
+    response = await client.send(request, stream=True)
+    body = bytearray()
+    # Closing with the body half read drops the connection: an endless answer is not drained.
+    async with (
+        contextlib.aclosing(response),
+        contextlib.aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks,
+    ):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= BODY_CAP:
+                break
+    return Answer(response.status_code, response.headers, bytes(body[:BODY_CAP]))
+
+
+def _default_ssl_context() -> ssl.SSLContext:
+    """Certifi's authorities for slim images, and the system's, where an operator puts a company's own."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.load_default_certs()
+    return context
