@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -17,7 +18,8 @@ import pytest
 from peewee import Database, OperationalError, SqliteDatabase
 from playhouse.db_url import connect
 
-from tests.servers import PostgresServer, RabbitServer
+if TYPE_CHECKING:
+    from tests.servers import PostgresServer, RabbitServer
 
 ROOT = Path(__file__).parents[2]
 

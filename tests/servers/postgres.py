@@ -59,8 +59,8 @@ class PostgresServer:
     """One server with a superuser `tocsin` and a random password, listening on 127.0.0.1 alone.
 
     Args:
-        durable: fsync and full page writes, as in production. False is faster and as good for tests that only kill
-            processes: what was written then is in the kernel's cache.
+        durable: fsync and full page writes, as in production. False is faster, and as good for tests that
+            only kill processes: what was written then is in the kernel's cache.
 
     Raises:
         ServersMissingError: neither programs nor a container engine.

@@ -1,7 +1,7 @@
 """How a server's processes are run: by this machine's own programs, or in a container.
 
-Both ways stand behind one small interface, `Program`, so that PostgresServer and RabbitServer say what they run and do
-not care where.
+Both ways stand behind one small interface, `Program`, so that PostgresServer and RabbitServer say what they
+run and do not care where.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INSTALL = "apt-get install postgresql rabbitmq-server   (macOS: brew install pos
 
 
 class ServersMissingError(Exception):
-    """This machine has neither the server's programs nor a container engine. The text says what to install."""
+    """Neither the server's programs nor a container engine are here. The text says what to install."""
 
 
 def free_port() -> int:
@@ -45,6 +45,7 @@ def wait_until(
     """Ask every 50 ms.
 
     Args:
+        check: whether it has come to pass.
         timeout: seconds.
         what: completes "gave up waiting for ...".
         describe: the evidence to show when it does not come to pass.
@@ -73,7 +74,7 @@ def private_directory(name: str, user: str | None) -> Path:
 
 
 def unprivileged(*names: str) -> str | None:
-    """The first of these users that exists, if we are root: servers must not (PostgreSQL: will not) run as root.
+    """The first of these users that exists, if we are root: PostgreSQL refuses to run as root.
 
     Returns:
         None where we are not root, and servers simply run as ourselves.
@@ -143,7 +144,7 @@ class LocalProgram(Program):
     Args:
         name: names the temporary directory.
         command: runs the server in the foreground, `{dir}` replaced by the directory.
-        environment: all that the server and its helpers get, `{dir}` replaced, besides PATH, HOME and a UTF-8 locale.
+        environment: all that the server and its helpers get, `{dir}` replaced, besides PATH, HOME and locale.
         user: whom to run as; None for ourselves.
         ask: the signal by which the server ends tidily.
         prepare: called with this object when there is no data yet.

@@ -82,8 +82,8 @@ class RabbitServer:
     def start(self) -> None:
         """Start, and wait until AMQP and management answer and every vhost handed out so far exists.
 
-        After `wipe` the vhosts are declared again, as an operator's definitions file would do it: queues, bindings and
-        messages are gone, the URLs remain good.
+        After `wipe` the vhosts are declared again, as an operator's definitions file would do it: queues,
+        bindings and messages are gone, the URLs remain good.
 
         Raises:
             TimeoutError: it did not come up; the text holds the node's last lines.
@@ -190,7 +190,8 @@ class RabbitServer:
                 "RABBITMQ_DIST_PORT": str(free_port()),
                 "ERL_EPMD_PORT": str(epmd_port),
                 "ERL_EPMD_ADDRESS": "127.0.0.1",
-                "RABBITMQ_CONF_ENV_FILE": "{dir}/no-rabbitmq-env.conf",  # the machine's own would win over these
+                # The machine's own file would win over these.
+                "RABBITMQ_CONF_ENV_FILE": "{dir}/no-rabbitmq-env.conf",
                 "RABBITMQ_CONFIG_FILE": "{dir}/rabbitmq.conf",
                 "RABBITMQ_ADVANCED_CONFIG_FILE": "{dir}/no-advanced.config",
                 "RABBITMQ_ENABLED_PLUGINS_FILE": "{dir}/enabled_plugins",

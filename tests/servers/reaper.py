@@ -1,8 +1,8 @@
 """Clean up after a test run that may die in any way.
 
-The run holds the write end of this process's standard input. The kernel closes it whatever happens to the run, SIGKILL
-included, and that is the sign to end what is still being watched and to remove the directory. Unlike PR_SET_PDEATHSIG
-this works on macOS, survives a change of user, and does not fire when a mere thread ends.
+The run holds the write end of this process's standard input. The kernel closes it whatever happens to the
+run, SIGKILL included: the sign to end what is still being watched and to remove the directory. Unlike
+PR_SET_PDEATHSIG this works on macOS, survives a change of user, and does not fire when a mere thread ends.
 
 Started as a script, with the directory as its argument. Lines on standard input:
     +PID SIGNAL   watch this process group leader; SIGNAL asks it to end

@@ -1,0 +1,1 @@
+"""What the Makefile calls: installing, locking, making an environment file. Standard library only."""
