@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from aiohappyeyeballs import AddrInfoType
     from aiohttp.abc import ResolveResult
+    from pydantic import SecretStr
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -191,6 +192,12 @@ def check_url(url: str) -> str:
     if port == 0 or parts.netloc.endswith(":"):
         raise UrlError("must have a port from 1 to 65535, or none")
     _check_host(host, bracketed="[" in parts.netloc)
+    return url
+
+
+def check_secret_url(url: SecretStr) -> SecretStr:
+    """`check_url` for a URL that is itself a credential."""
+    check_url(url.get_secret_value())
     return url
 
 

@@ -28,6 +28,7 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from config.settings import SettingsError
 from senders import guard
 from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
@@ -209,7 +210,8 @@ class HttpClient:
         self._ssl = ssl_context or _default_ssl_context()
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
-        self._proxies: dict[str, str] = getproxies_environment() if settings.trust_env else {}
+        self._environment = getproxies_environment() if settings.trust_env else {}
+        self._proxies = _proxies(self._environment)
         nothing = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         headers = {"user-agent": "tocsin", "accept": "*/*", "accept-encoding": "identity"}
         # httpx's own trust_env would mount transports that know no guard.
@@ -288,7 +290,7 @@ class HttpClient:
     def _client_for(self, url: str) -> httpx.AsyncClient:
         parts = urlsplit(url)
         proxy = self._proxies.get(parts.scheme)
-        if proxy is None or proxy_bypass_environment(parts.hostname, self._proxies):
+        if proxy is None or proxy_bypass_environment(parts.hostname, self._environment):
             return self._clients[None]
         # The proxy resolves names out of our sight, but an address in the URL can be judged here.
         reason = guard.literal_refusal(url, self._settings.allowed_networks)
@@ -302,6 +304,8 @@ class HttpClient:
             await client.aclose()
         if self._session is not None:
             await self._session.close()
+        if self._resolver is not None:
+            await self._resolver.close()
 
 
 async def _exchange(client: httpx.AsyncClient, request: httpx.Request) -> Answer:
@@ -317,6 +321,21 @@ async def _exchange(client: httpx.AsyncClient, request: httpx.Request) -> Answer
             if len(body) >= BODY_CAP:
                 break
     return Answer(response.status_code, response.headers, bytes(body[:BODY_CAP]))
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The proxy of each scheme, from HTTP_PROXY, HTTPS_PROXY and ALL_PROXY.
+
+    Raises:
+        SettingsError: one of them is no HTTP proxy, and going round it would be a surprise.
+    """
+    found = {scheme: environment.get(scheme) or environment.get("all") for scheme in ("http", "https")}
+    proxies = {scheme: proxy for scheme, proxy in found.items() if proxy}
+    if any(urlsplit(proxy).scheme not in {"http", "https"} for proxy in proxies.values()):
+        raise SettingsError(
+            "TOCSIN_TRUST_ENV: the proxies of the environment must be http:// or https:// URLs"
+        )
+    return proxies
 
 
 def _default_ssl_context() -> ssl.SSLContext:
