@@ -8,36 +8,21 @@ with the reason; in CI (CI=true) they fail, and say what to install.
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.servers import PostgresServer, RabbitServer, ServersMissingError
+from tests.servers import PostgresServer, RabbitServer
+from tests.servers.session import SessionServers, servers_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_POSTGRES: Final = {"postgres", "postgres_url"}
-_RABBITMQ: Final = {"rabbitmq", "rabbitmq_url"}
-
-
-def _needs(item: pytest.Item) -> set[str]:
-    """Which servers a test asks for: "postgres", "rabbitmq"."""
-    names = set(getattr(item, "fixturenames", ()))
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    needs = set()
-    if names & _POSTGRES or parameters.get("database_url") == "postgres":
-        needs.add("postgres")
-    if names & _RABBITMQ:
-        needs.add("rabbitmq")
-    return needs
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _needs(item):
+        if servers_needed(item):
             item.add_marker("servers")
 
 
@@ -51,60 +36,24 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-class _Servers:
-    """The session's servers, started in the background."""
-
-    def __init__(self, needed: set[str]) -> None:
-        self._threads = ThreadPoolExecutor(2)
-        # The objects are made here and now, so that they are closed even if starting them fails.
-        makers: dict[str, type[PostgresServer | RabbitServer]] = {
-            "postgres": PostgresServer,
-            "rabbitmq": RabbitServer,
-        }
-        self._servers: dict[str, Any] = {}
-        self._started: dict[str, Future[None]] = {}
-        for name in needed:
-            try:
-                self._servers[name] = makers[name]()
-            except ServersMissingError as error:
-                self._servers[name] = error
-            else:
-                self._started[name] = self._threads.submit(self._servers[name].start)
-
-    def get(self, name: str) -> Any:
-        server = self._servers[name]
-        if isinstance(server, ServersMissingError):
-            if os.environ.get("CI", "").lower() in {"1", "true"}:
-                pytest.fail(str(server), pytrace=False)
-            pytest.skip(str(server))
-        self._started[name].result()
-        return server
-
-    def close(self) -> None:
-        self._threads.shutdown()
-        for name in self._started:
-            self._servers[name].close()
-
-
 @pytest.fixture(scope="session")
-def _servers(request: pytest.FixtureRequest) -> Iterator[_Servers]:
-    servers = _Servers(set().union(*map(_needs, request.session.items)))
+def _servers(request: pytest.FixtureRequest) -> Iterator[SessionServers]:
+    strict = os.environ.get("CI", "").lower() in {"1", "true"}
+    servers = SessionServers(set().union(*map(servers_needed, request.session.items)), strict=strict)
     yield servers
     servers.close()
 
 
 @pytest.fixture(scope="session")
-def postgres(_servers: _Servers) -> PostgresServer:
+def postgres(_servers: SessionServers) -> PostgresServer:
     """The session's PostgreSQL, durable as in production. A test that hurts it leaves it running."""
-    server: PostgresServer = _servers.get("postgres")
-    return server
+    return cast("PostgresServer", _servers.get("postgres"))
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(_servers: _Servers) -> RabbitServer:
+def rabbitmq(_servers: SessionServers) -> RabbitServer:
     """The session's RabbitMQ. A test that hurts it leaves it running."""
-    server: RabbitServer = _servers.get("rabbitmq")
-    return server
+    return cast("RabbitServer", _servers.get("rabbitmq"))
 
 
 @pytest.fixture

@@ -48,12 +48,10 @@ def main() -> None:
         path = write(Path.cwd())
     except FileExistsError:
         sys.exit(
-            ".env exists, and is left alone: the database and everything encrypted in it belong to its secrets.\n"
+            ".env exists and is left alone: the database and what is encrypted in it need its secrets.\n"
             "To begin anew: docker compose down --volumes && rm .env && make env"
         )
-    sys.stdout.write(
-        f"{path.name} written, mode 600. Keep a copy: what is encrypted needs it.\n"
-    )
+    sys.stdout.write(f"{path.name} written, mode 600. Keep a copy: what is encrypted needs it.\n")
 
 
 if __name__ == "__main__":
