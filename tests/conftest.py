@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.servers import PostgresServer, RabbitServer
 from tests.servers.session import SessionServers, servers_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.servers import PostgresServer, RabbitServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
