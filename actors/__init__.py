@@ -1,0 +1,29 @@
+"""The chain: `dispatch_alerts` -> `match_rules` -> `fanout_devices` -> `deliver`, and `sweep` beneath it.
+
+`dramatiq actors` finds the broker and the actors here, and alert producers that share the database their two calls.
+"""
+
+from actors.boot import prepare
+from actors.broker import broker, runtime
+from actors.deliver import deliver
+from actors.fanout_devices import fanout_devices
+from actors.intake import Accepted, dispatch_alerts, dispatch_to_user
+from actors.match_rules import match_rules
+from actors.results import wait_for_result
+from actors.runtime import RuntimeMiddleware
+from actors.sweep import sweep
+
+broker.add_middleware(RuntimeMiddleware(runtime, boot=prepare, sweep=sweep))
+
+__all__ = [
+    "Accepted",
+    "broker",
+    "deliver",
+    "dispatch_alerts",
+    "dispatch_to_user",
+    "fanout_devices",
+    "match_rules",
+    "runtime",
+    "sweep",
+    "wait_for_result",
+]

@@ -1,0 +1,113 @@
+"""The attempts of one message, made concurrently on the event loop. No database here."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from actors.decide import Attempt
+from senders.base import Device, Notification
+from senders.outcomes import Misconfigured, Transient
+from senders.registry import CHANNEL_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from actors.runtime import Runtime
+    from model.channels import ChannelRef
+    from model.ledger import Claim
+    from senders.base import ChannelConfig
+    from senders.outcomes import Receipt
+
+#: The namespace of the ids that we give notifications (RFC 9562 section 5.5).
+NOTIFICATIONS = uuid.UUID("b1f0a8c4-0c5e-4f0a-8a63-1d0f4c6b9e2d")
+
+
+async def make(
+    runtime: Runtime, claims: Sequence[Claim], channels: Mapping[int, ChannelRef], made: list[Attempt]
+) -> None:
+    """Make one attempt for each claim, all at once, each with a deadline of its own.
+
+    Args:
+        made: takes each result as it comes, so that an interruption leaves what is known.
+    """
+
+    async def one(claim: Claim) -> None:
+        began = time.perf_counter()
+        result = await _send(runtime, claim, channels[claim.channel_id])
+        made.append(Attempt(claim, result, (time.perf_counter() - began) * 1000))
+
+    async with asyncio.TaskGroup() as group:
+        for claim in claims:
+            group.create_task(one(claim))
+
+
+async def _send(runtime: Runtime, claim: Claim, channel: ChannelRef) -> Receipt | BaseException:
+    deadline = runtime.settings.send_deadline
+    try:
+        sender = runtime.sender(claim.sender)
+        notification = notification_of(claim, config_of(channel))
+        async with asyncio.timeout(deadline):
+            return await sender.send(notification)
+    except TimeoutError:
+        return Transient("timeout", f"no answer within {deadline:g} s; whether it arrived is unknown")
+    except Exception as error:  # noqa: BLE001  # whatever a sender raises is an outcome, of this one delivery
+        return error
+
+
+def notification_of(claim: Claim, config: ChannelConfig) -> Notification[Any]:
+    """A claim as its sender sees it."""
+    device = None
+    if claim.platform is not None:
+        device = Device(
+            claim.device_id, claim.user_id or "", claim.platform, claim.token or "", claim.subscription or {}
+        )
+    return Notification(
+        id=uuid.uuid5(NOTIFICATIONS, f"{claim.job_id}/{claim.accepted_at.isoformat()}/{claim.device_id}"),
+        tenant_id=claim.tenant_id,
+        job_id=claim.job_id,
+        alert=claim.payload,
+        event=claim.event,
+        severity=claim.severity,
+        is_critical=claim.is_critical,
+        thread=thread_of(claim.tenant_id, claim.alert_id),
+        accepted_at=claim.accepted_at,
+        expires_at=claim.expires_at,
+        config=config,
+        device=device,
+    )
+
+
+def thread_of(tenant_id: str, alert_id: str) -> str:
+    """One key for all events of an alert: 32 characters of base64url, which every provider's field can hold."""
+    digest = hashlib.sha256(f"{tenant_id}\0{alert_id}".encode()).digest()
+    return base64.urlsafe_b64encode(digest)[:32].decode()
+
+
+def config_of(channel: ChannelRef) -> ChannelConfig:
+    """A channel's config, validated once for each version of it.
+
+    Raises:
+        Misconfigured: it was saved in a shape that is no longer valid.
+    """
+    key = (channel.channel_id, channel.updated_at)
+    found = _configs.get(key)
+    if found is None:
+        try:
+            found = CHANNEL_TYPES[channel.channel_type].model_validate(channel.config)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors(include_input=False))
+            raise Misconfigured("invalid config", f"save the channel anew; wrong: {fields}") from None
+        if len(_configs) > 10_000:  # noqa: PLR2004  # a bound on memory, not on use
+            _configs.clear()
+        _configs[key] = found
+    return found
+
+
+_configs: dict[tuple[int, object], ChannelConfig] = {}

@@ -1,0 +1,105 @@
+"""Metrics over all worker processes: Dramatiq's own and ours from the shared files, and the backlog from the database.
+
+Served by a process of its own beside the workers (a Dramatiq "fork") on TOCSIN_METRICS_HOST:TOCSIN_METRICS_PORT.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import make_server
+
+from dramatiq.middleware import Middleware
+from dramatiq.middleware.prometheus import DB_PATH, Prometheus
+
+from config import get_settings
+from config.logging import configure_logging, get_logger
+from model.database import connection, open_database
+from model.status import backlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dramatiq import Broker
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import GaugeMetricFamily
+
+    from config import Settings
+
+log = get_logger(__name__)
+
+
+class SharedMetrics(Middleware):
+    """Adds Dramatiq's metrics in a worker process of its CLI, and only there. Must be the first middleware.
+
+    Anything else that holds a broker (a producer, `tocsin send`) never emits `process_boot` and keeps its metrics, if
+    it has any, in memory.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def after_process_boot(self, broker: Broker) -> None:
+        """Point prometheus_client at the shared directory, before anybody imports it."""
+        metrics = _Prometheus(self._settings)
+        metrics.after_process_boot(broker)  # type: ignore[no-untyped-call]
+        broker.middleware.insert(0, metrics)
+
+
+class _Prometheus(Prometheus):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    @property
+    def forks(self) -> list[Callable[[], int]]:
+        """Ours in place of Dramatiq's own, which listens on every address."""
+        return [serve_metrics] if self._settings.metrics_port else []
+
+
+class BacklogCollector:
+    """What the database knows better than any process: work in progress, and how old the oldest of it is."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One gauge for the number, one for the age in seconds; a label for the stage."""
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see config.metrics
+
+        number = GaugeMetricFamily("tocsin_in_progress", "Work in progress.", labels=["stage"])
+        age = GaugeMetricFamily(
+            "tocsin_oldest_pending_seconds", "Age of the oldest work in progress.", labels=["stage"]
+        )
+        with connection():
+            for stage in backlog():
+                number.add_metric([stage.name], stage.count)
+                age.add_metric([stage.name], stage.oldest_seconds)
+        yield number
+        yield age
+
+
+def registry() -> CollectorRegistry:
+    """All metrics of all worker processes of this machine."""
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415  # see config.metrics
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+    collected = CollectorRegistry()
+    MultiProcessCollector(collected, path=DB_PATH)  # type: ignore[no-untyped-call]
+    collected.register(BacklogCollector())  # type: ignore[arg-type]  # a collector is anything that collects
+    return collected
+
+
+def serve_metrics() -> int:
+    """Serve until the signal to stop; the exit status."""
+    from prometheus_client import make_wsgi_app  # noqa: PLC0415  # see config.metrics
+
+    settings = get_settings()
+    configure_logging(settings)
+    open_database(settings)
+    try:
+        server = make_server(settings.metrics_host, settings.metrics_port, make_wsgi_app(registry()))
+    except OSError as error:
+        # Another group of workers on this machine serves them: the files are shared. The workers must not end for this.
+        log.warning("metrics_not_served", port=settings.metrics_port, why=str(error), remedy="TOCSIN_METRICS_PORT")
+        signal.pause()
+        return 0
+    server.serve_forever()
+    return 0

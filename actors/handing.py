@@ -1,0 +1,49 @@
+"""How one step hands its rows to the next: commit first, then a message with their ids, which may be lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from dramatiq.errors import BrokerError
+from pika.exceptions import AMQPError
+
+from config.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dramatiq import Actor
+
+#: Rows a message speaks of at most. A hundred cost one statement and one publish, as one does.
+BATCH = 100
+
+#: What an enqueue raises while the broker is away or refuses.
+BROKER_AWAY = (BrokerError, AMQPError, OSError)
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
+
+
+def batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
+    """Cut a sequence into parts of at most so many."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = BATCH) -> bool:
+    """Send ids to the next step, after their commit.
+
+    A broker that is away loses nothing: the rows carry `sweep_at`, and the sweep sends them on when it is back. So this
+    never raises for it, and gives up after the first refusal rather than wait for one refusal a batch.
+
+    Returns:
+        Whether all was sent.
+    """
+    for batch in batches(ids, size):
+        try:
+            actor.send(list(batch))
+        except BROKER_AWAY as error:
+            log.warning("broker_away", actor=actor.actor_name, why=str(error) or type(error).__name__)
+            return False
+    return True

@@ -1,0 +1,181 @@
+"""Where alerts come in: checked, committed, and only then sent on. The commit is the acceptance."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from actors.broker import settings
+from actors.fanout_devices import fanout_devices
+from actors.handing import hand_on
+from actors.match_rules import match_rules
+from config.metrics import metrics
+from model import bulk
+from model.alert import AlertEvent, parse_alert
+from model.database import transaction, utcnow
+from model.jobs import job_row
+from model.problems import InvalidInput, Problem
+from model.states import EventType
+from model.tables import Alert, Channel, Job, Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: Alerts that one call may bring (CONTRACT.md).
+MAX_ALERTS = 1000
+
+#: The channel in whose name users are notified without a rule. Made at its first use; it may carry credentials.
+DIRECT = "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a call.
+
+    Attributes:
+        accepted: alerts that are new and committed.
+        duplicates: alerts whose event was accepted before, or stands twice in the call.
+        ids: the rows of the new ones, in their order.
+    """
+
+    accepted: int
+    duplicates: int
+    ids: tuple[int, ...]
+
+
+def dispatch_alerts(alerts: Iterable[Mapping[str, Any] | AlertEvent], *, tenant_id: str = "default") -> Accepted:
+    """Accept alerts: all of them or, if one is wrong, none.
+
+    Args:
+        alerts: up to 1,000 alerts as in CONTRACT.md.
+        tenant_id: whose rules decide about them.
+
+    Returns:
+        Once they are committed. From then on each delivery that they cause ends in one state, whatever crashes.
+
+    Raises:
+        InvalidInput: names each field of each bad alert, and what it must be.
+        peewee.OperationalError: the database is away; nothing was accepted, and the call may be repeated as it is.
+    """
+    given = list(alerts)
+    try:
+        parsed = _parse(given)
+    except InvalidInput:
+        metrics().alerts.labels("rejected").inc(len(given))
+        raise
+    now = utcnow()
+    rows = [
+        {
+            "tenant_id": tenant_id,
+            "alert_id": alert.key,
+            "event_type": alert.event_type,
+            "payload": alert.snapshot(),
+            "accepted_at": now,
+            "sweep_at": now + timedelta(seconds=settings.sweep_grace),
+        }
+        for alert in parsed
+    ]
+    with transaction():
+        require_tenant(tenant_id)
+        ids = [row[0] for row in bulk.insert(Alert, rows, ignore_conflicts=True, returning=["id"])]
+    hand_on(match_rules, ids)
+    metrics().alerts.labels("accepted").inc(len(ids))
+    metrics().alerts.labels("duplicate").inc(len(rows) - len(ids))
+    return Accepted(len(ids), len(rows) - len(ids), tuple(ids))
+
+
+def _parse(given: list[Mapping[str, Any] | AlertEvent]) -> list[AlertEvent]:
+    problems: list[Problem] = []
+    parsed: list[AlertEvent] = []
+    if len(given) > MAX_ALERTS:
+        raise InvalidInput([Problem("", f"at most {MAX_ALERTS:,} alerts at once; there are {len(given):,}")])
+    for index, data in enumerate(given):
+        try:
+            parsed.append(parse_alert(data, prefix=f"[{index}]" if len(given) > 1 else ""))
+        except InvalidInput as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InvalidInput(problems)
+    return parsed
+
+
+def require_tenant(tenant_id: str) -> None:
+    """Refuse alerts for a tenant that nobody set up: they would be accepted, and go nowhere.
+
+    Raises:
+        InvalidInput: says how to set one up. The tenant `default` is made when it is first used.
+    """
+    if Tenant.select().where(Tenant.tenant_id == tenant_id).exists():
+        return
+    if tenant_id != "default":
+        raise InvalidInput([Problem("tenant", f"there is no tenant {tenant_id!r}; `tocsin apply` makes one")])
+    Tenant.insert(tenant_id=tenant_id).on_conflict_ignore().execute()
+
+
+def dispatch_to_user(
+    user_id: str,
+    notification: Mapping[str, Any],
+    *,
+    tenant_id: str = "default",
+    notification_id: str | None = None,
+) -> int:
+    """Notify all of a user's devices, no rule needed. The user's preferences decide as ever.
+
+    Args:
+        notification: an alert's fields without alert_id: `message`, `severity`, `details` (with `title`, `camera_id`,
+            `is_critical`, ...).
+        notification_id: makes the call repeatable: a second call with the same id returns the first one's job.
+
+    Returns:
+        The job's id; `wait_for_result` waits for its DispatchResult.
+
+    Raises:
+        InvalidInput: names the field and what it must be.
+    """
+    unique = notification_id or str(uuid.uuid4())
+    if not user_id or len(user_id) > 255 or "\0" in user_id:  # noqa: PLR2004  # the column's width
+        raise InvalidInput([Problem("user_id", "must be a string of 1 to 255 characters")])
+    if "alert_id" in notification:
+        raise InvalidInput([Problem("alert_id", "a notification has none; give notification_id to make it unique")])
+    # The user is part of the id: one notification_id may go to many users.
+    alert = parse_alert({"alert_type": "notification", **notification, "alert_id": f"notify:{uuid.uuid5(_NOTIFY, f'{user_id}/{unique}')}"})
+    now = utcnow()
+    with transaction():
+        require_tenant(tenant_id)
+        channel = _direct_channel(tenant_id)
+        event = {
+            "tenant_id": tenant_id,
+            "alert_id": alert.key,
+            "event_type": EventType.OPEN,
+            "payload": alert.snapshot(),
+            "accepted_at": now,
+            "matched_at": now,
+            "jobs": 1,
+        }
+        inserted = bulk.insert(Alert, [event], ignore_conflicts=True, returning=["id"])
+        if not inserted:
+            same = (Job.tenant == tenant_id) & (Job.alert_id == alert.key) & (Job.channel_id == channel.id)
+            return int(Job.get(same).id)
+        job = job_row(
+            settings, tenant_id=tenant_id, sequence=inserted[0][0], event=EventType.OPEN, payload=alert.snapshot(),
+            accepted_at=now, channel=(channel.id, channel.name, channel.channel_type), user_id=user_id, now=now,
+        )  # fmt: skip
+        job_id = int(bulk.insert(Job, [job], returning=["id"])[0][0])
+    hand_on(fanout_devices, [job_id])
+    metrics().alerts.labels("accepted").inc()
+    return job_id
+
+
+_NOTIFY = uuid.UUID("5f3cb1ce-6d0e-4c29-9d5a-0d8be2a0b6c7")
+
+
+def _direct_channel(tenant_id: str) -> Channel:
+    found = Channel.get_or_none((Channel.tenant == tenant_id) & (Channel.name == DIRECT))
+    if found is not None:
+        return found
+    Channel.insert(
+        tenant=tenant_id, name=DIRECT, channel_type="push", config={"all_users": True}
+    ).on_conflict_ignore().execute()
+    return Channel.get((Channel.tenant == tenant_id) & (Channel.name == DIRECT))

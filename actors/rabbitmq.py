@@ -1,0 +1,80 @@
+"""Dramatiq's RabbitMQ broker, with what FAILURES.md found missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+
+if TYPE_CHECKING:
+    from dramatiq.middleware import Middleware
+
+#: pika's URL parameters, where the URL does not say otherwise. Without `blocked_connection_timeout` a publish waits for
+#: as long as the broker's memory or disk alarm lasts; Dramatiq's six attempts at an enqueue come without a pause, so the
+#: pause must be pika's. https://pika.readthedocs.io/en/stable/modules/parameters.html
+CONNECTION = {
+    "blocked_connection_timeout": "10",
+    "connection_attempts": "2",
+    "heartbeat": "60",
+    "retry_delay": "0.5",
+    "socket_timeout": "10",
+    "stack_timeout": "15",
+}
+
+
+class _Consumer(_RabbitmqConsumer):  # type: ignore[misc]  # untyped in Dramatiq
+    """A consumer that acknowledges its own messages only.
+
+    Delivery tags start at 1 on every connection. After a reconnect the acknowledgement of an old message would hit the
+    new message with the same tag, which then is lost. The old message is redelivered anyway.
+    """
+
+    def __next__(self) -> Any:
+        message = super().__next__()
+        if message is not None:
+            message.consumer = self
+        return message
+
+    def ack(self, message: Any) -> None:
+        if message.consumer is self:
+            super().ack(message)
+
+    def nack(self, message: Any) -> None:
+        if message.consumer is self:
+            super().nack(message)
+
+
+class ConfirmingRabbitmqBroker(RabbitmqBroker):
+    """Publisher confirms on, waits bounded, queue type chosen on purpose.
+
+    Args:
+        urls: `amqp(s)://...`, several separated by `;`.
+        queue_type: classic or quorum (x-queue-type). Must not change for queues that exist.
+    """
+
+    def __init__(self, urls: str, *, queue_type: str, middleware: list[Middleware]) -> None:
+        super().__init__(
+            url=[_with_defaults(url) for url in urls.split(";")], confirm_delivery=True, middleware=middleware
+        )
+        self.queue_type = queue_type
+
+    @property
+    def consumer_class(self) -> type[_Consumer]:
+        """What `consume` makes."""
+        return _Consumer
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._build_queue_arguments(queue_name)  # type: ignore[no-untyped-call]
+        arguments["x-queue-type"] = self.queue_type
+        if self.queue_type == "quorum":
+            # RabbitMQ 4 drops a message after 20 deliveries by default. Deliveries are counted in the database, where a
+            # poisonous one ends with a reason; a restarting worker group must not use them up.
+            arguments["x-delivery-limit"] = -1
+        return arguments
+
+
+def _with_defaults(url: str) -> str:
+    parts = urlsplit(url)
+    query = CONNECTION | {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    return urlunsplit(parts._replace(query=urlencode(query)))

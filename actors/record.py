@@ -1,0 +1,179 @@
+"""What is written and told about attempts: log rows, disabled devices, a channel's health, log lines, metrics.
+
+Rows are written within the caller's transaction. Lines and metrics come after its commit, when the fact is true.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from actors.decide import outcome_name
+from config.logging import get_logger
+from config.metrics import metrics
+from model import bulk
+from model.ledger import clip
+from model.states import DeliveryState
+from model.tables import NO_DEVICE, Channel, Device, LogEntry
+from senders.outcomes import Misconfigured, Receipt, SendError, TargetGone
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from actors.decide import Attempt
+    from model.channels import ChannelRef
+    from config import Settings
+    from model.ledger import Ended, Settlement
+
+#: The channel type whose targets are devices.
+PUSH = "push"
+
+#: Characters of a provider's explanation that are kept.
+DETAIL = 2000
+
+log = get_logger("tocsin.delivery")
+
+
+def log_attempts(made: Sequence[Attempt], *, now: datetime) -> None:
+    """One row an attempt, in one statement."""
+    bulk.insert(
+        LogEntry,
+        [
+            {
+                "tenant_id": attempt.claim.tenant_id,
+                "job_id": attempt.claim.job_id,
+                "delivery_id": attempt.claim.delivery_id,
+                "channel_id": attempt.claim.channel_id,
+                "sender": attempt.claim.sender,
+                "attempt": attempt.claim.attempts,
+                "outcome": outcome_name(attempt.result),
+                "code": clip(code_of(attempt.result)),
+                "provider_id": clip(getattr(attempt.result, "provider_id", None)),
+                "latency_ms": attempt.latency_ms,
+                "detail": clip(detail_of(attempt.result), DETAIL),
+                "at": now,
+            }
+            for attempt in made
+        ],
+    )
+
+
+def code_of(result: Receipt | BaseException) -> str:
+    """The provider's answer, or the name of our own error."""
+    return result.code if isinstance(result, (Receipt, SendError)) else type(result).__name__
+
+
+def detail_of(result: Receipt | BaseException) -> str | None:
+    """What a person should know. The text of an error of ours may quote a secret, so it is not stored."""
+    if isinstance(result, (Receipt, SendError)):
+        return result.detail or None
+    return "an error in Tocsin; the worker's log has it whole"
+
+
+def disable_devices(made: Sequence[Attempt], *, now: datetime) -> list[Attempt]:
+    """Disable devices whose address is gone, unless they registered again since; the attempts that led to it."""
+    gone = [
+        attempt for attempt in made if isinstance(attempt.result, TargetGone) and attempt.claim.device_id != NO_DEVICE
+    ]
+    rows = [
+        {
+            "id": attempt.claim.device_id,
+            "disabled_at": now,
+            "disabled_reason": clip(code_of(attempt.result)),
+            "_registered_at": getattr(attempt.result, "since", None) or attempt.claim.claimed_at,
+        }
+        for attempt in gone
+    ]
+    disabled = {
+        row[0]
+        for row in bulk.update(
+            Device, rows, where="t.disabled_at IS NULL AND t.registered_at <= r._registered_at", returning=["id"]
+        )
+    }
+    return [attempt for attempt in gone if attempt.claim.device_id in disabled]
+
+
+def channel_health(made: Sequence[Attempt], channels: Mapping[int, ChannelRef], *, now: datetime) -> None:
+    """Note what the last attempt says of its channel, where that is news."""
+    news: dict[int, bulk.Row] = {}
+    for attempt in made:
+        if isinstance(attempt.result, TargetGone):
+            continue  # says something of a device, not of the channel
+        health = _health(attempt.result)
+        if channels[attempt.claim.channel_id].health != health or health != "ok":
+            detail = None if health == "ok" else clip(f"{code_of(attempt.result)}: {detail_of(attempt.result) or ''}", DETAIL)
+            news[attempt.claim.channel_id] = {
+                "id": attempt.claim.channel_id, "health": health, "health_detail": detail, "health_at": now
+            }  # fmt: skip
+    bulk.update(Channel, list(news.values()), where="t.health <> r.health")
+
+
+def _health(result: Receipt | BaseException) -> str:
+    if isinstance(result, Receipt):
+        return "ok"
+    return "misconfigured" if isinstance(result, Misconfigured) else "failing"
+
+
+def attempted(
+    made: Sequence[Attempt], settlements: Sequence[Settlement], kept: set[int], *, now: datetime
+) -> None:
+    """One canonical line an attempt, and the metrics."""
+    for attempt, settlement in zip(made, settlements, strict=True):
+        outcome = outcome_name(attempt.result)
+        metrics().attempts.labels(attempt.claim.sender, outcome).inc()
+        if outcome == "internal" and isinstance(attempt.result, BaseException):
+            log.error("sender_failed", sender=attempt.claim.sender, exc_info=attempt.result)
+        _tell(settlement, outcome=outcome, owned=attempt.claim.delivery_id in kept)
+        if attempt.claim.delivery_id in kept and settlement.state.is_final:
+            _count(settlement, now)
+
+
+def settled(settlements: Sequence[Settlement], kept: set[int], *, now: datetime) -> None:
+    """The same for what ended, or waits, without an attempt."""
+    for settlement in settlements:
+        if settlement.claim.delivery_id in kept and settlement.state.is_final:
+            _tell(settlement, outcome="none", owned=True)
+            _count(settlement, now)
+
+
+def jobs_ended(ended: Sequence[Ended], settings: Settings, *, now: datetime) -> None:
+    """The metrics of push jobs that ended."""
+    for job in ended:
+        if job.channel_type == PUSH:
+            metrics().push.labels(job.state).inc()
+            metrics().push_duration.observe((now - job.accepted_at).total_seconds())
+            if settings.metrics_user_label and job.user_id is not None:
+                metrics().push_by_user.labels(job.state, job.user_id).inc()
+
+
+def _tell(settlement: Settlement, *, outcome: str, owned: bool) -> None:
+    claim = settlement.claim
+    fields: dict[str, Any] = {
+        "tenant": claim.tenant_id,
+        "alert": claim.alert_id,
+        "event_type": claim.event,
+        "job": claim.job_id,
+        "delivery": claim.delivery_id,
+        "channel": claim.channel_id,
+        "channel_type": claim.sender,
+        "outcome": outcome,
+        "state": settlement.state.value,
+        "reason": settlement.reason,
+        "code": settlement.code,
+        "attempt": claim.attempts,
+        "latency_ms": None if settlement.latency_ms is None else round(settlement.latency_ms, 1),
+    }
+    if not owned:
+        # The lease ended before the answer came, and somebody else holds the delivery: this may be a duplicate.
+        fields["lease_lost"] = True
+    write = log.warning if settlement.state is DeliveryState.FAILED or not owned else log.info
+    write("delivery", **fields)
+
+
+def _count(settlement: Settlement, now: datetime) -> None:
+    claim = settlement.claim
+    metrics().deliveries.labels(claim.sender, settlement.state, settlement.reason or "").inc()
+    if settlement.state is DeliveryState.DELIVERED:
+        metrics().latency.labels(claim.sender).observe((now - claim.accepted_at).total_seconds())
+    if claim.platform is not None:
+        metrics().push_devices.labels(claim.platform, settlement.state).inc()

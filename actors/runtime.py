@@ -1,0 +1,173 @@
+"""What lives in a worker process, from its boot to its end: the event loop, the senders on it, the sweeper.
+
+Clients are made here, after the fork and on the loop that uses them; the loop's thread is a daemon, so that a second
+SIGTERM ends a process whose sends hang (Dramatiq's own AsyncIO middleware waits for it for ever).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvloop
+from dramatiq.middleware import Middleware
+
+from config.logging import get_logger
+from senders.http import HttpClient
+from senders.registry import SENDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from dramatiq import Broker, Worker
+
+    from config import Settings
+    from senders.base import ChannelConfig, Sender
+
+T = TypeVar("T")
+
+#: Called after a device was disabled: (device id, user id, provider's words). For those who keep their own registry.
+DeviceInvalidHook = "Callable[[int, str, str], None]"
+
+log = get_logger(__name__)
+
+
+class Runtime:
+    """The event loop of a process and what lives on it. `start` and `stop` may follow each other, as tests do."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._http: HttpClient | None = None
+        self._senders: dict[str, Sender[Any]] = {}
+        self._hooks: list[Callable[[int, str, str], None]] = []
+
+    def start(self) -> None:
+        """Open the loop. Senders are made when the first delivery wants them."""
+        if self._loop is not None:
+            return
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tocsin-loop", daemon=True)
+        self._thread.start()
+        if self.settings.device_invalid_hook:
+            module, _, name = self.settings.device_invalid_hook.partition(":")
+            self.on_device_invalid(getattr(importlib.import_module(module), name))
+
+    def stop(self) -> None:
+        """Close the senders and the loop."""
+        if self._loop is None or self._thread is None:
+            return
+        self.run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        if not self._thread.is_alive():
+            self._loop.close()
+        self._loop = self._thread = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop, from a worker's thread, and wait for it.
+
+        The wait is cut into short ones: Dramatiq interrupts a thread (time limit) by an exception that is raised only
+        when the thread runs Python code.
+        """
+        if self._loop is None:
+            coroutine.close()
+            raise RuntimeError("the runtime is not started: it is a worker's, or start it yourself")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            while True:
+                try:
+                    return future.result(timeout=0.25)
+                except TimeoutError:
+                    if future.done():
+                        raise
+        finally:
+            future.cancel()
+
+    def sender(self, name: str) -> Sender[Any]:
+        """The one sender of this process for a provider. Call it on the loop.
+
+        Raises:
+            KeyError: there is no such sender.
+        """
+        if name not in self._senders:
+            if self._http is None:
+                self._http = HttpClient(self.settings)
+            self._senders[name] = SENDERS[name](self.settings, self._http)
+        return self._senders[name]
+
+    def on_device_invalid(self, hook: Callable[[int, str, str], None]) -> None:
+        """Have a function called after a device was disabled: (device id, user id, the provider's words)."""
+        if hook not in self._hooks:
+            self._hooks.append(hook)
+
+    def device_invalid(self, device_id: int, user_id: str, why: str) -> None:
+        """Call the hooks. One that fails is logged: it is somebody else's code, and the device stays disabled."""
+        for hook in self._hooks:
+            try:
+                hook(device_id, user_id, why)
+            except Exception:
+                log.exception("device_invalid_hook_failed", device_id=device_id)
+
+    async def _close(self) -> None:
+        for sender in self._senders.values():
+            await sender.aclose()
+        self._senders.clear()
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+
+class RuntimeMiddleware(Middleware):
+    """Ties a runtime, and the sweep, to the life of a Dramatiq worker.
+
+    Args:
+        runtime: what to start and stop.
+        boot: called once in each process, before anything else.
+        sweep: one round of the sweep; runs in a thread of its own, since the queue may be what was lost.
+    """
+
+    def __init__(self, runtime: Runtime, *, boot: Callable[[], None], sweep: Callable[[], object]) -> None:
+        self.runtime = runtime
+        self._boot = boot
+        self._sweep = sweep
+        self._stopping = threading.Event()
+        self._sweeper: threading.Thread | None = None
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        """The process is up, its threads are not."""
+        self._boot()
+        self.runtime.start()
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        """Threads are up: begin to sweep, and to watch them."""
+        self._stopping.clear()
+        self._sweeper = threading.Thread(target=self._run, args=(worker,), name="tocsin-sweep", daemon=True)
+        self._sweeper.start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        """No new work from here on."""
+        self._stopping.set()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        """Every message in hand is done."""
+        if self._sweeper is not None:
+            self._sweeper.join(timeout=5)
+        self.runtime.stop()
+
+    def _run(self, worker: Worker) -> None:
+        while not self._stopping.wait(self.runtime.settings.sweep_interval):
+            try:
+                self._sweep()
+            except Exception:
+                # The database may be away. The next round finds what this one did not.
+                log.exception("sweep_failed")
+            if not self._stopping.is_set() and not all(thread.is_alive() for thread in worker.workers):
+                # A worker thread died (an interrupt that came at the wrong moment). Dramatiq would go on with fewer, in
+                # the end with none: better to end the process, whose supervisor starts a whole one.
+                log.critical("worker_thread_died", remedy="the process ends; its supervisor starts another")
+                os._exit(70)

@@ -1,0 +1,60 @@
+"""The metrics of CONTRACT.md. No label carries a user, token, alert or URL unless a setting asks for it.
+
+prometheus_client decides when it is first imported whether its values live in this process or in files that all worker
+processes share (PROMETHEUS_MULTIPROC_DIR). Hence the import inside: worker processes set the variable at their boot.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Seconds. From a push within a data centre to a delivery that waited out several retries.
+LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
+
+
+class Metrics:
+    """One attribute a metric; each is observed where the fact becomes true, which is after its commit."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Histogram  # noqa: PLC0415  # see above
+
+        def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
+            return Counter(name, text, labels)
+
+        def seconds(name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
+            return Histogram(name, text, labels, buckets=LATENCY_BUCKETS)
+
+        self.alerts = counter("tocsin_alerts_total", "Alerts handed in.", ["result"])
+        self.deliveries = counter(
+            "tocsin_deliveries_total", "Deliveries that ended.", ["channel_type", "state", "reason"]
+        )
+        self.attempts = counter(
+            "tocsin_delivery_attempts_total", "Attempts at deliveries.", ["channel_type", "outcome"]
+        )
+        self.latency = seconds(
+            "tocsin_delivery_latency_seconds", "From accepted to delivered.", ["channel_type"]
+        )
+        self.push = counter("tocsin_push_dispatch_total", "Push jobs that ended.", ["status"])
+        self.push_by_user = counter(
+            "tocsin_push_dispatch_user_total", "Push jobs that ended, by user (a setting).", ["status", "user_id"]
+        )
+        self.push_devices = counter(
+            "tocsin_push_dispatch_devices", "Push deliveries that ended.", ["platform", "status"]
+        )
+        self.push_duration = seconds(
+            "tocsin_push_dispatch_duration_seconds", "From a push job's acceptance to its last device."
+        )
+        self.leases_recovered = counter(
+            "tocsin_leases_recovered_total", "Claims taken over from a worker that was lost.", []
+        )
+        self.swept = counter("tocsin_swept_total", "Rows that the sweep sent on.", ["stage"])
+
+
+@functools.cache
+def metrics() -> Metrics:
+    """The metrics of this process."""
+    return Metrics()

@@ -1,0 +1,1 @@
+"""What Tocsin knows: the Peewee tables, and the pure rules that live on them."""

@@ -1,0 +1,160 @@
+"""What an alert producer hands us, checked before anything of it is stored."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Annotated, Any
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+)
+
+from model.problems import InvalidInput, Problem, path, problems_of
+from model.states import EventType
+
+#: One alert, as JSON. Beyond this an alert is a document, and documents have better homes.
+MAX_ALERT_BYTES = 256 * 1024
+#: Nesting of `details`. orjson itself gives up at 254; no receiver shows a person more than a few levels.
+MAX_DEPTH = 32
+#: What a JSON integer may be for every reader of our payloads (RFC 8259 section 6 warns beyond 2**53; orjson's is 64 bit).
+MAX_INTEGER = 2**63 - 1
+#: A severity is a small number; the column is 32 bit.
+MAX_SEVERITY = 1_000_000
+
+
+def _printable(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain NUL characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode, without lone surrogates") from None
+    return value
+
+
+Text = Annotated[StrictStr, AfterValidator(_printable)]
+Identifier = Annotated[Text, Field(min_length=1, max_length=255)]
+
+
+def _alert_id(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and 1 <= len(value) <= 255:  # noqa: PLR2004  # the column's width, said in the text
+        return value
+    raise ValueError("must be an integer or a string of 1 to 255 characters")
+
+
+class AlertEvent(BaseModel):
+    """One event of one alert (CONTRACT.md, "An alert"). Build it by `parse_alert`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    alert_id: Annotated[int | str, BeforeValidator(_alert_id)]
+    event_type: EventType = EventType.OPEN
+    alert_type: Annotated[Text, Field(max_length=255)] | None = None
+    severity: Annotated[StrictInt, Field(ge=0, le=MAX_SEVERITY)] | None = None
+    device_id: Annotated[Text, Field(max_length=255)] | None = None
+    site_id: Annotated[Text, Field(max_length=255)] | None = None
+    message: Annotated[Text, Field(max_length=64 * 1024)] | None = None
+    details: dict[str, Any] | None = None
+    triggered_at: AwareDatetime | None = None
+
+    @field_validator("triggered_at", mode="before")
+    @classmethod
+    def _rfc_3339(cls, value: Any) -> Any:
+        if value is None or isinstance(value, (str, datetime)):
+            return value
+        raise ValueError("must be an RFC 3339 time such as 2026-03-29T01:30:00Z")
+
+    @field_validator("details")
+    @classmethod
+    def _known_details(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        details = value or {}
+        if not isinstance(details.get("device_tags", {}), dict):
+            raise ValueError("device_tags must be an object")  # noqa: TRY004  # pydantic wants ValueError
+        if not isinstance(details.get("is_critical", False), bool):
+            raise ValueError("is_critical must be true or false")  # noqa: TRY004  # as above
+        for name in ("camera_id", "smart_detection_type"):
+            if not isinstance(details.get(name, ""), (str, int)):
+                raise ValueError(f"{name} must be a string")  # noqa: TRY004  # as above
+        return value
+
+    @property
+    def key(self) -> str:
+        """The alert's id as text. 7 and "7" are one alert: a producer that goes through a URL loses the difference."""
+        return str(self.alert_id)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The alert as accepted, ready for JSON, without event_type: what was not given is not there."""
+        return self.model_dump(mode="json", exclude_unset=True, exclude={"event_type"})
+
+
+def _foreign(value: Any, where: str, depth: int) -> Problem | None:
+    """The first part of a value that JSON, PostgreSQL or a receiver could not bear."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            _printable(value)
+        except ValueError as error:
+            return Problem(where, str(error))
+        return None
+    if isinstance(value, int):
+        return None if abs(value) <= MAX_INTEGER else Problem(where, "must fit into 64 bits")
+    if isinstance(value, float):
+        return None if math.isfinite(value) else Problem(where, "must be a finite number")
+    if depth >= MAX_DEPTH:
+        return Problem(where, f"must not be nested more than {MAX_DEPTH} deep")
+    if isinstance(value, (list, tuple)):
+        members = ((f"{where}[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                return Problem(where, "keys must be strings")
+            if (problem := _foreign(key, where, depth)) is not None:
+                return problem
+        members = ((path([key], where), item) for key, item in value.items())
+    elif isinstance(value, datetime):
+        return None
+    else:
+        return Problem(where, f"must be JSON, not {type(value).__name__}")
+    for member, item in members:
+        if (problem := _foreign(item, member, depth + 1)) is not None:
+            return problem
+    return None
+
+
+def parse_alert(data: Any, *, prefix: str = "") -> AlertEvent:
+    """Check one alert as a producer gave it.
+
+    Args:
+        data: the decoded JSON object, or the same from Python.
+        prefix: its place in the whole input, such as "[3]".
+
+    Raises:
+        InvalidInput: names each field and the rule that it breaks.
+    """
+    if isinstance(data, AlertEvent):
+        return data
+    if not isinstance(data, dict):
+        raise InvalidInput([Problem(prefix, "an alert must be an object")])
+    if (problem := _foreign(data, prefix, 0)) is not None:
+        raise InvalidInput([problem])
+    try:
+        alert = AlertEvent.model_validate(data)
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error, prefix=prefix, known=AlertEvent.model_fields)) from None
+    if len(orjson.dumps(alert.snapshot())) > MAX_ALERT_BYTES:
+        raise InvalidInput([Problem(prefix, f"an alert must not exceed {MAX_ALERT_BYTES:,} bytes of JSON")])
+    return alert

@@ -1,0 +1,141 @@
+"""Who hears of a push job: its users' devices, each with the verdict of the user's preferences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peewee import JOIN
+
+from model.preferences import DELIVER, Preference, Verdict
+from model.states import Reason
+from model.tables import Device, PreferenceRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from model.tables import Job
+
+#: Users of one query: well below SQLite's limit of 32,766 parameters.
+USERS = 10_000
+
+DEVICE_DISABLED = Verdict("suppress", Reason.DEVICE_DISABLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target of a job.
+
+    Attributes:
+        sender: the platform of a device, or the channel type where the channel itself is the target.
+        name: what the user calls the device.
+    """
+
+    device_id: int
+    user_id: str | None
+    sender: str
+    verdict: Verdict = DELIVER
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    preference: Preference
+    devices: list[tuple[int, str, bool, str]]
+
+
+def users_of(config: Mapping[str, Any], user_id: str | None) -> list[str] | None:
+    """The users that a push channel's config names, or the one of a job without a rule; None for all."""
+    if user_id is not None:
+        return [user_id]
+    return None if config.get("all_users") else list(config.get("user_ids") or ())
+
+
+def audience(
+    jobs: Sequence[Job], configs: Mapping[int, Mapping[str, Any]], *, now: datetime
+) -> dict[int, list[Target]]:
+    """The targets of push jobs, by job id.
+
+    Args:
+        configs: the channels' configs by channel id. A channel that is gone has no users.
+    """
+    users_by_job = {job.id: users_of(configs.get(job.channel_id, {}), job.user_id) for job in jobs}
+    found: dict[int, list[Target]] = {}
+    for tenant_id in sorted({job.tenant_id for job in jobs}):
+        mine = [job for job in jobs if job.tenant_id == tenant_id]
+        wanted: set[str] | None = set()
+        for job in mine:
+            users = users_by_job[job.id]
+            wanted = None if users is None or wanted is None else wanted | set(users)
+        directory = _directory(tenant_id, wanted)
+        for job in mine:
+            found[job.id] = targets(
+                directory, users_by_job[job.id], job.payload, is_critical=job.is_critical, at=now
+            )
+    return found
+
+
+def targets_for(
+    tenant_id: str, users: Iterable[str] | None, alert: Mapping[str, Any], *, is_critical: bool, at: datetime
+) -> list[Target]:
+    """The same for one alert that no job speaks of: what `explain` asks."""
+    wanted = None if users is None else list(users)
+    return targets(_directory(tenant_id, None if wanted is None else set(wanted)), wanted, alert, is_critical=is_critical, at=at)
+
+
+def targets(
+    directory: Mapping[str, _User],
+    users: Sequence[str] | None,
+    alert: Mapping[str, Any],
+    *,
+    is_critical: bool,
+    at: datetime,
+) -> list[Target]:
+    """Each device of the users with its verdict; a user is decided on once, whatever the number of devices."""
+    found = []
+    for user_id in sorted(directory) if users is None else dict.fromkeys(users):
+        user = directory.get(user_id)
+        if user is None:
+            continue
+        verdict = user.preference.verdict(alert, is_critical=is_critical, at=at)
+        found += [
+            Target(device_id, user_id, platform, DEVICE_DISABLED if is_disabled else verdict, name)
+            for device_id, platform, is_disabled, name in user.devices
+        ]
+    return found
+
+
+def _directory(tenant_id: str, users: set[str] | None) -> dict[str, _User]:
+    """Users with devices, with their preferences, from one query for each ten thousand users."""
+    if users is None:
+        return _read(tenant_id, None)
+    ordered = sorted(users)
+    directory: dict[str, _User] = {}
+    for start in range(0, len(ordered), USERS):
+        directory |= _read(tenant_id, ordered[start : start + USERS])
+    return directory
+
+
+def _read(tenant_id: str, users: list[str] | None) -> dict[str, _User]:
+    query = (
+        Device.select(
+            Device.user_id, Device.id, Device.platform, Device.disabled_at, Device.name, PreferenceRow.preferences
+        )
+        .join(
+            PreferenceRow,
+            JOIN.LEFT_OUTER,
+            on=(PreferenceRow.tenant == Device.tenant) & (PreferenceRow.user_id == Device.user_id),
+        )
+        .where(Device.tenant == tenant_id)
+        .order_by(Device.id)
+    )
+    if users is not None:
+        query = query.where(Device.user_id.in_(users))
+    directory: dict[str, _User] = {}
+    for user_id, device_id, platform, disabled_at, name, preferences in query.tuples():
+        user = directory.get(user_id)
+        if user is None:
+            user = directory[user_id] = _User(Preference.model_validate(preferences or {}), [])
+        user.devices.append((device_id, platform, disabled_at is not None, name))
+    return directory

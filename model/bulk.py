@@ -1,0 +1,132 @@
+"""Many rows in one statement, whatever their number: the hot path's way to write.
+
+The rows travel as one JSON parameter, which the database unfolds (`json_to_recordset`, `json_each`). So the statement's
+text never changes, there is no limit on the number of parameters, and a hundred rows cost little more than one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from peewee import AutoField, BigIntegerField, BooleanField, FloatField, ForeignKeyField, IntegerField
+
+from model.database import EncryptedJsonField, JsonField, UtcDateTimeField, database, is_sqlite, iso
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from peewee import Field, Model
+
+Row = dict[str, Any]
+
+
+def _sql_type(field: Field[Any]) -> str:
+    if isinstance(field, ForeignKeyField):
+        return _sql_type(field.rel_field)
+    if isinstance(field, UtcDateTimeField):
+        return "timestamptz"
+    if isinstance(field, BooleanField):
+        return "boolean"
+    if isinstance(field, FloatField):
+        return "double precision"
+    if isinstance(field, (IntegerField, BigIntegerField, AutoField)):
+        return "bigint"
+    return "text"
+
+
+def encode(model: type[Model], rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows as the one parameter that `rows_source` unfolds."""
+    columns = model._meta.columns  # noqa: SLF001  # Peewee's documented home of the schema
+    documents = (JsonField, EncryptedJsonField)
+
+    def plain(name: str, value: Any) -> Any:
+        if isinstance(columns[name.removeprefix("_")], documents):
+            return columns[name].db_value(value)
+        return iso(value) if isinstance(value, datetime) else value
+
+    return orjson.dumps([{name: plain(name, value) for name, value in row.items()} for row in rows]).decode()
+
+
+def placeholder() -> str:
+    """How the driver marks a parameter."""
+    return "?" if is_sqlite() else "%s"
+
+
+def rows_source(types: Mapping[str, str]) -> str:
+    """A FROM item, named `r`, that unfolds one JSON parameter into rows.
+
+    Args:
+        types: PostgreSQL's type for each column.
+    """
+    if is_sqlite():
+        columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in types)
+        return f"(SELECT {columns} FROM json_each(?)) AS r"  # noqa: S608  # names are ours
+    columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+    return f"json_to_recordset(%s) AS r({columns})"
+
+
+def column_types(model: type[Model], names: Iterable[str]) -> dict[str, str]:
+    """PostgreSQL's types of some columns of a table, by column name; a leading underscore is not part of it."""
+    columns = model._meta.columns  # noqa: SLF001  # as above
+    return {name: _sql_type(columns[name.removeprefix("_")]) for name in names}
+
+
+def insert(
+    model: type[Model], rows: Sequence[Row], *, ignore_conflicts: bool = False, returning: Sequence[str] = ()
+) -> list[tuple[Any, ...]]:
+    """Insert rows, in their order, in one statement.
+
+    Args:
+        rows: values by column name; every row has the same columns. What is left out takes the field's default.
+        ignore_conflicts: skip a row that a unique index already holds.
+        returning: columns of the rows that were really inserted.
+    """
+    if not rows:
+        return []
+    meta = model._meta  # noqa: SLF001  # as above
+    defaults = {
+        field.column_name: field.default
+        for field in meta.sorted_fields
+        if field.default is not None and field.column_name not in rows[0]
+    }
+    filled = [{**{name: _value(default) for name, default in defaults.items()}, **row} for row in rows]
+    names = list(filled[0])
+    columns = ", ".join(names)
+    sql = f"INSERT INTO {meta.table_name} ({columns}) SELECT {columns} FROM {rows_source(column_types(model, names))} WHERE true"  # noqa: S608, E501  # names are ours
+    if ignore_conflicts:
+        sql += " ON CONFLICT DO NOTHING"
+    if returning:
+        sql += " RETURNING " + ", ".join(returning)
+    cursor = database.execute_sql(sql, (encode(model, filled),))
+    return list(cursor.fetchall()) if returning else []
+
+
+def _value(default: Any) -> Any:
+    return default() if callable(default) else default
+
+
+def update(
+    model: type[Model], rows: Sequence[Row], *, where: str = "", returning: Sequence[str] = ()
+) -> list[tuple[Any, ...]]:
+    """Update rows by their id, in one statement.
+
+    Args:
+        rows: values by column name, with the id; every row has the same columns. A name that begins with `_` is not
+            set; it is there for `where`.
+        where: a further condition; `t` is the table's row, `r` the given one.
+        returning: columns of the rows that were really updated.
+    """
+    if not rows:
+        return []
+    assignments = ", ".join(f"{name} = r.{name}" for name in rows[0] if name != "id" and not name.startswith("_"))
+    source = rows_source(column_types(model, rows[0]))
+    sql = f"UPDATE {model._meta.table_name} AS t SET {assignments} FROM {source} WHERE t.id = r.id"  # noqa: S608, SLF001  # as above
+    if where:
+        sql += f" AND {where}"
+    if returning:
+        # SQLite knows the target's columns by their bare names only; PostgreSQL would find them ambiguous.
+        sql += " RETURNING " + ", ".join(name if is_sqlite() else f"t.{name}" for name in returning)
+    cursor = database.execute_sql(sql, (encode(model, rows),))
+    return list(cursor.fetchall()) if returning else []

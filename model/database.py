@@ -1,0 +1,200 @@
+"""The database: one proxy, two engines, and the three column types that both must understand alike."""
+
+from __future__ import annotations
+
+import select
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import orjson
+from peewee import DatabaseProxy, Field, InterfaceError, Model, OperationalError, SqliteDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
+
+from model.vault import vault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from peewee import Database
+
+    from config import Settings
+
+#: Every table is bound to this; `open_database` says what stands behind it.
+database = DatabaseProxy()
+
+#: What a query raises while the database is away, restarts, or has no connection to give: worth another try.
+#: MaxConnectionsExceeded is a plain ValueError in Peewee, hence its own place.
+DATABASE_AWAY = (OperationalError, InterfaceError, MaxConnectionsExceeded)
+
+__all__ = [
+    "DATABASE_AWAY",
+    "BaseModel",
+    "EncryptedJsonField",
+    "JsonField",
+    "UtcDateTimeField",
+    "connection",
+    "database",
+    "is_sqlite",
+    "iso",
+    "open_database",
+    "transaction",
+    "utcnow",
+]
+
+
+def utcnow() -> datetime:
+    """Now, in UTC, aware."""
+    return datetime.now(UTC)
+
+
+class _CheckedPostgresPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships no types
+    """A pool that looks at a connection before it hands it out.
+
+    After a restart of the server Peewee's own check passes a dead connection on, and every worker thread would fail
+    once. A server that went away has sent its farewell (or the kernel a FIN), so the idle socket is readable.
+    """
+
+    def _is_closed(self, conn: Any) -> bool:
+        if super()._is_closed(conn):
+            return True
+        readable, _, _ = select.select([conn.fileno()], [], [], 0)
+        return bool(readable)
+
+
+def open_database(settings: Settings) -> Database:
+    """Bind the tables to the database that the settings name. No connection is made yet.
+
+    Queries outside of `connection()` or `transaction()` raise: a forgotten one would keep a connection for ever.
+    """
+    opened: Database
+    if settings.is_sqlite:
+        opened = PooledSqliteDatabase(
+            str(settings.sqlite_path),
+            max_connections=settings.database_pool,
+            timeout=30,
+            autoconnect=False,
+            check_same_thread=False,  # the pool hands a connection to one thread at a time, though not to the same
+            pragmas={
+                "journal_mode": "wal",
+                # FULL, not NORMAL: an accepted alert must survive a power cut, and WAL with NORMAL may lose the last.
+                "synchronous": "full",
+                "busy_timeout": 15_000,
+                "foreign_keys": 1,
+            },
+        )
+    else:
+        parts = urlsplit(settings.database_url.get_secret_value())
+        options = {"connect_timeout": 10, "tcp_user_timeout": 15_000, **dict(parse_qsl(parts.query))}
+        opened = _CheckedPostgresPool(
+            unquote(parts.path.lstrip("/")),
+            host=parts.hostname,
+            port=parts.port or 5432,
+            user=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            max_connections=settings.database_pool,
+            stale_timeout=300,
+            timeout=30,
+            autoconnect=False,
+            options="-c timezone=UTC",
+            application_name="tocsin",
+            **options,
+        )
+    database.initialize(opened)
+    vault.open(settings)
+    return opened
+
+
+def is_sqlite() -> bool:
+    """Which of the two engines it is, for the few statements in which they differ."""
+    return isinstance(database.obj, SqliteDatabase)
+
+
+@contextmanager
+def connection() -> Iterator[None]:
+    """A connection of this thread for the length of the block. Nested blocks share the outermost one's."""
+    if not database.is_closed():
+        yield
+        return
+    database.connect()
+    try:
+        yield
+    finally:
+        database.close()
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """A connection, and all or nothing of what is written in the block.
+
+    SQLite takes the write lock at the start: a lock upgrade in the middle could only fail.
+    """
+    with connection(), database.atomic("IMMEDIATE") if is_sqlite() else database.atomic():
+        yield
+
+
+class UtcDateTimeField(Field):
+    """A moment. Aware datetimes in and out; `timestamptz` in PostgreSQL, fixed-width ISO text (it sorts) in SQLite."""
+
+    field_type = "TIMESTAMPTZ"
+
+    def db_value(self, value: datetime | None) -> Any:
+        """Refuse a naive datetime: it would be a guess."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{self.name}: a naive datetime has no place in the database")
+        return iso(value) if is_sqlite() else value
+
+    def python_value(self, value: Any) -> datetime | None:
+        """PostgreSQL gives datetimes, SQLite text."""
+        if value is None or isinstance(value, datetime):
+            return value
+        return datetime.fromisoformat(value)
+
+
+def iso(moment: datetime) -> str:
+    """The one text form of a moment in the database: UTC, six digits of a second, always as wide."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+class JsonField(Field):
+    """A JSON document, as text in both engines: it is read and written whole, never searched."""
+
+    field_type = "TEXT"
+
+    def db_value(self, value: Any) -> str | None:
+        """Encode."""
+        return None if value is None else orjson.dumps(value).decode()
+
+    def python_value(self, value: str | None) -> Any:
+        """Decode."""
+        return None if value is None else orjson.loads(value)
+
+
+class EncryptedJsonField(Field):
+    """A JSON document that only processes with TOCSIN_SECRET_KEYS can read.
+
+    The whole document is encrypted, not chosen keys of it: what a new provider calls its secret cannot be forgotten.
+    """
+
+    field_type = "TEXT"
+
+    def db_value(self, value: Any) -> str | None:
+        """Encrypt under the newest key."""
+        return None if value is None else vault.encrypt(orjson.dumps(value))
+
+    def python_value(self, value: str | None) -> Any:
+        """Decrypt under whichever key fits."""
+        return None if value is None else orjson.loads(vault.decrypt(value))
+
+
+class BaseModel(Model):
+    """A table of ours."""
+
+    class Meta:
+        """Bound to the proxy."""
+
+        database = database
+        legacy_table_names = False

@@ -1,0 +1,73 @@
+"""A job as it is born, and what its alert makes of it: how severe, until when worth sending."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from model.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from config import Settings
+
+
+def is_critical(settings: Settings, alert: Mapping[str, Any]) -> bool:
+    """Whether an alert may override quiet hours: by its severity, or because its producer says so."""
+    return (alert.get("severity") or 0) >= settings.critical_severity or (
+        (alert.get("details") or {}).get("is_critical") is True
+    )
+
+
+def time_to_live(settings: Settings, alert: Mapping[str, Any]) -> timedelta:
+    """How long a notification of this alert is worth sending, from its acceptance on."""
+    if is_critical(settings, alert):
+        return timedelta(seconds=settings.expiry_critical)
+    by_severity = (settings.expiry_info, settings.expiry_info, settings.expiry_warning, settings.expiry_error)
+    severity = min(alert.get("severity") or 0, len(by_severity) - 1)
+    return timedelta(seconds=by_severity[severity])
+
+
+def job_row(
+    settings: Settings,
+    *,
+    tenant_id: str,
+    sequence: int,
+    event: str,
+    payload: Mapping[str, Any],
+    accepted_at: datetime,
+    channel: tuple[int, str, str],
+    now: datetime,
+    rule: tuple[int, str] | None = None,
+    user_id: str | None = None,
+) -> dict[str, Any]:
+    """A job's row, with its snapshot of the alert.
+
+    Args:
+        sequence: the id of the alert event.
+        channel: id, name, type.
+        rule: id and name of the first rule that asked for it.
+        user_id: the one user to notify, where no rule asked for it.
+    """
+    return {
+        "tenant_id": tenant_id,
+        "alert_id": str(payload["alert_id"]),
+        "deliver_on_event": event,
+        "sequence": sequence,
+        "channel_id": channel[0],
+        "channel_name": channel[1],
+        "channel_type": channel[2],
+        "rule_id": rule[0] if rule else None,
+        "rule_name": rule[1] if rule else None,
+        "user_id": user_id,
+        "payload": payload,
+        "severity": payload.get("severity") or 0,
+        "is_critical": is_critical(settings, payload),
+        "accepted_at": accepted_at,
+        "expires_at": accepted_at + time_to_live(settings, payload),
+        "state": JobState.PENDING,
+        "created_at": now,
+        "sweep_at": now + timedelta(seconds=settings.sweep_grace),
+    }

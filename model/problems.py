@@ -1,0 +1,64 @@
+"""Bad input, said so that a person can mend it: each problem names the field and the rule it breaks."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pydantic import ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the input.
+
+    Attributes:
+        field: the path to it, such as `channels[2].config.url`; "" for the whole.
+        rule: what it must be.
+    """
+
+    field: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.rule}" if self.field else self.rule
+
+
+class InvalidInput(ValueError):
+    """Input was refused, whole. Nothing of it was stored."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(map(str, self.problems)))
+
+
+def path(parts: Sequence[Any], prefix: str = "") -> str:
+    """Join keys and indexes: ("channels", 2, "config") -> channels[2].config."""
+    joined = prefix
+    for part in parts:
+        joined += f"[{part}]" if isinstance(part, int) else (f".{part}" if joined else str(part))
+    return joined
+
+
+def problems_of(error: ValidationError, *, prefix: str = "", known: Iterable[str] = ()) -> list[Problem]:
+    """Translate pydantic's errors. The offending value is never quoted: it may be a secret.
+
+    Args:
+        prefix: the path of the validated object within the whole input.
+        known: the names of its fields, to guess what a typo meant.
+    """
+    return [Problem(path(item["loc"], prefix), _rule(item, known)) for item in error.errors(include_input=False)]
+
+
+def _rule(item: Any, known: Iterable[str]) -> str:
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(item["loc"][-1]), list(known), n=1)
+        return "no such field" + (f"; did you mean {near[0]}?" if near else "")
+    if item["type"] == "missing":
+        return "required"
+    message: str = item["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

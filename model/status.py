@@ -1,0 +1,73 @@
+"""What is going on, from the database: the backlog of each stage, and counts by state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peewee import fn
+
+from model.database import UtcDateTimeField, utcnow
+from model.states import IN_PROGRESS, DeliveryState, JobState
+from model.tables import Alert, Delivery, Job
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The work in progress at one stage of the chain.
+
+    Attributes:
+        name: match, fanout or deliver.
+        oldest_seconds: how long the oldest has waited beyond the moment from which it could be done; 0 for none.
+    """
+
+    name: str
+    count: int
+    oldest_seconds: float
+
+
+def backlog(tenant_id: str | None = None, *, now: datetime | None = None) -> list[Stage]:
+    """The three stages, from the partial indexes that hold the work in progress only."""
+    now = now or utcnow()
+    stages = (
+        ("match", Alert, Alert.accepted_at, Alert.tenant),
+        ("fanout", Job, Job.created_at, Job.tenant),
+        ("deliver", Delivery, fn.COALESCE(Delivery.next_attempt_at, Delivery.created_at), Delivery.tenant_id),
+    )
+    found = []
+    for name, table, since, tenant in stages:
+        query = table.select(fn.COUNT(table.id), fn.MIN(since)).where(table.sweep_at.is_null(False))
+        if tenant_id is not None:
+            query = query.where(tenant == tenant_id)
+        number, oldest = query.tuples().first()
+        oldest = UtcDateTimeField.python_value(Job.created_at, oldest)
+        found.append(Stage(name, number, max(0.0, (now - oldest).total_seconds()) if oldest else 0.0))
+    return found
+
+
+def status(tenant_id: str | None = None) -> dict[str, Any]:
+    """The shape of `tocsin status --json` (CONTRACT.md)."""
+    alerts = Alert.select(fn.COUNT(Alert.id), fn.COUNT(Alert.matched_at))
+    jobs = Job.select(Job.state, fn.COUNT(Job.id)).group_by(Job.state)
+    deliveries = Delivery.select(Delivery.state, fn.COUNT(Delivery.id)).group_by(Delivery.state)
+    if tenant_id is not None:
+        alerts = alerts.where(Alert.tenant == tenant_id)
+        jobs = jobs.where(Job.tenant == tenant_id)
+        deliveries = deliveries.where(Delivery.tenant_id == tenant_id)
+    accepted, matched = alerts.tuples().first()
+    by_job, by_delivery = dict(jobs.tuples()), dict(deliveries.tuples())
+    stages = backlog(tenant_id)
+    return {
+        "alerts": {"accepted": accepted, "matched": matched, "unmatched": accepted - matched},
+        "jobs": {state.value: by_job.get(state, 0) for state in JobState},
+        "deliveries": {state.value: by_delivery.get(state, 0) for state in DeliveryState},
+        "in_progress": {
+            "alerts": accepted - matched,
+            "jobs": sum(by_job.get(state, 0) for state in JobState if not state.is_final),
+            "deliveries": sum(by_delivery.get(state, 0) for state in IN_PROGRESS),
+        },
+        "oldest_pending_seconds": {stage.name: round(stage.oldest_seconds, 3) for stage in stages},
+    }
