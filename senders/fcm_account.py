@@ -1,0 +1,206 @@
+"""A Firebase service account: its project, and access tokens that are there before they are needed.
+
+google-auth signs and reads, in a thread because the RSA signature and its first import stall an event loop;
+our own HTTP client carries the request, so that the guard, the deadline and TOCSIN_TRUST_ENV hold for it too.
+Facts: https://developers.google.com/identity/protocols/oauth2/service-account
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from urllib.parse import urlsplit
+
+from senders.devices import MismatchWatch
+from senders.guard import is_allowed
+from senders.outcomes import Misconfigured, SendError, Transient
+from senders.text import clip, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from senders.guard import Network
+    from senders.http import HttpClient
+
+GOOGLE_TOKEN_URIS: Final = frozenset(
+    {"https://oauth2.googleapis.com/token", "https://accounts.google.com/o/oauth2/token"}
+)
+_PROJECT: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}")
+_NOT_NOW: Final = frozenset({"internal_failure", "server_error", "temporarily_unavailable"})
+
+
+def check_token_uri(uri: str, allowed_networks: Sequence[Network]) -> None:
+    """Accept the token endpoint that a tenant's service account names.
+
+    The operator's own file may name any; a tenant's only Google's, or an address that the operator opened
+    with TOCSIN_ALLOWED_NETWORKS: to any other place a tenant has no honest reason to send this machine.
+
+    Raises:
+        Misconfigured: it is another.
+    """
+    host = urlsplit(uri).hostname or ""
+    if uri not in GOOGLE_TOKEN_URIS and not (is_allowed(host, allowed_networks) and not is_allowed(host)):
+        raise Misconfigured("bad credentials", "FCM: the service account's token_uri is not Google's")
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """An answer as google-auth reads it."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class ServiceAccount:
+    """One service account. `create` makes it; the first token is fetched with the first header.
+
+    Attributes:
+        project: the Firebase project's id.
+        watch: see `MismatchWatch`.
+    """
+
+    EARLY: ClassVar[float] = 300.0
+    """Seconds before its end at which a token is replaced in the background."""
+
+    MARGIN: ClassVar[float] = 30.0
+    """Seconds before its end from which a token is not used any more."""
+
+    MIN_INTERVAL: ClassVar[float] = 60.0
+    """Seconds between two tokens that are fetched because one was refused."""
+
+    def __init__(
+        self,
+        project: str,
+        credentials: Any,
+        http: HttpClient,
+        deadline: float,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.project = project
+        self.watch = MismatchWatch()
+        self._credentials = credentials
+        self._http = http
+        self._deadline = deadline
+        self._now = now
+        self._header = ""
+        self._ends_at = datetime.min.replace(tzinfo=UTC)
+        self._forced_at = datetime.min.replace(tzinfo=UTC)
+        self._refreshing: asyncio.Task[None] | None = None
+
+    @classmethod
+    def create(
+        cls,
+        document: str,
+        http: HttpClient,
+        deadline: float,
+        tenants_networks: Sequence[Network] | None = None,
+    ) -> ServiceAccount:
+        """Read a service account's JSON. Slow the first time: call it in a thread.
+
+        Args:
+            document: text of the JSON file.
+            http: carries the token requests.
+            deadline: seconds for one of them.
+            tenants_networks: given where the document is a tenant's, see `check_token_uri`.
+
+        Raises:
+            Misconfigured: it is no service account's, or names a token endpoint that it may not.
+        """
+        from firebase_admin import credentials  # noqa: PLC0415  # 0.3 s, and not every process sends to FCM
+
+        try:
+            fields = json.loads(document)
+            account = credentials.Certificate(fields)
+        except Exception:  # noqa: BLE001  # half a dozen types, and their texts may quote the key
+            raise Misconfigured("bad credentials", "FCM: this is no service account's JSON") from None
+        if not _PROJECT.fullmatch(str(account.project_id)):
+            raise Misconfigured("bad credentials", "FCM: the service account names no project_id")
+        if tenants_networks is not None:
+            check_token_uri(str(fields.get("token_uri")), tenants_networks)
+        return cls(account.project_id, account.get_credential(), http, deadline)
+
+    async def header(self) -> str:
+        """The value of the `authorization` header to use now.
+
+        Raises:
+            Transient, Misconfigured: there is no token, and none can be had.
+        """
+        left = (self._ends_at - self._now()).total_seconds()
+        if left < self.EARLY:
+            refreshing = self._refresh()
+            if left < self.MARGIN:
+                await asyncio.shield(refreshing)  # shared: one sender's cancellation stops it for nobody
+        return self._header
+
+    async def renew(self, refused: str) -> bool:
+        """FCM refused this header: fetch another token, unless somebody did, or one was fetched just now.
+
+        Returns:
+            Whether there is another header now.
+        """
+        if refused == self._header:
+            now = self._now()
+            if self._refreshing is None:
+                if (now - self._forced_at).total_seconds() < self.MIN_INTERVAL:
+                    return False
+                self._forced_at = now
+            await asyncio.shield(self._refresh())
+        return refused != self._header
+
+    async def aclose(self) -> None:
+        """Give up the refresh that is under way."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+
+    def _refresh(self) -> asyncio.Task[None]:
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._fetch())
+            # Looked at even if nobody waits: in the background a failure only means that the next send tries.
+            self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._refreshing
+
+    async def _fetch(self) -> None:
+        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415  # as in `create`
+
+        loop = asyncio.get_running_loop()
+
+        def request(
+            url: str,
+            method: str = "GET",
+            body: bytes = b"",
+            headers: Mapping[str, str] | None = None,
+            **_: Any,
+        ) -> _Response:
+            """google-auth's transport, which it calls in the thread."""
+            call = self._http.post(
+                url, content=body, headers=headers or {}, method=method, timeout=self._deadline
+            )
+            answer = asyncio.run_coroutine_threadsafe(call, loop).result(self._deadline + 1)
+            said = answer.json()
+            error = said.get("error") if isinstance(said, dict) else None
+            # google-auth would try these again itself, and sleep in between.
+            if answer.status in {408, 429} or answer.status >= 500 or error in _NOT_NOW:  # noqa: PLR2004  # 5xx
+                raise Transient(f"token endpoint: {answer.code}", retry_after=answer.retry_after())
+            return _Response(answer.status, answer.headers, answer.body)
+
+        try:
+            await asyncio.to_thread(self._credentials.refresh, request)
+        except SendError:
+            raise
+        except TimeoutError:
+            raise Transient("timeout", "no answer from the token endpoint") from None
+        except GoogleAuthError as error:
+            words = clip(one_line(str(error.args[0] if error.args else error)), 200)
+            raise Misconfigured(
+                "no access token", f"the token endpoint refuses the account: {words}"
+            ) from None
+        finally:
+            self._refreshing = None
+        self._header = f"Bearer {self._credentials.token}"
+        self._ends_at = self._credentials.expiry.replace(tzinfo=UTC)  # google-auth's are naive UTC

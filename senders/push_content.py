@@ -1,0 +1,90 @@
+"""What a push says beside its text, and how it is made to fit. Pure; for APNs, FCM and Web Push."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from senders.guard import check_url
+from senders.outcomes import Rejected
+from senders.text import body, clip, json_length, one_line, title
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from senders.base import Notification
+
+TITLE_LIMIT: Final = 200
+"""Characters; no platform shows more in a title."""
+
+MIN_BODY: Final = 400
+"""Bytes of the body that are kept while there is data to leave out instead."""
+
+
+def rings(notification: Notification[Any]) -> bool:
+    """Whether it is to break through silence: a critical alert that is not over."""
+    return notification.is_critical and notification.event != "CLOSED"
+
+
+def is_urgent(notification: Notification[Any]) -> bool:
+    """Whether the phone should be woken for it: a warning (2) or worse."""
+    return notification.is_critical or notification.severity >= 2  # noqa: PLR2004  # CONTRACT: 2 is warning
+
+
+def data(notification: Notification[Any]) -> dict[str, str | int]:
+    """What the app gets: alert_id, event, severity, job_id, and the alert's url and image_url if fit."""
+    alert_id = notification.alert.get("alert_id", "")
+    found: dict[str, str | int] = {
+        "alert_id": alert_id if isinstance(alert_id, int) else one_line(alert_id),
+        "event": notification.event,
+        "severity": notification.severity,
+        "job_id": notification.job_id,
+    }
+    details = notification.alert.get("details") or {}
+    for name in ("url", "image_url"):
+        value = details.get(name)
+        if isinstance(value, str):
+            try:
+                found[name] = check_url(value)
+            except ValueError:
+                continue  # not for a phone to open: another scheme, a user name, control characters
+    return found
+
+
+def fit(
+    notification: Notification[Any],
+    render: Callable[[str, str, Mapping[str, str | int]], bytes],
+    limit: int,
+) -> tuple[bytes, str | None]:
+    """The message as large as the provider takes it: the body is shortened first, then data left out.
+
+    Args:
+        notification: gives title, body and data.
+        render: makes the bytes that are sent, of title, body and data.
+        limit: their greatest length.
+
+    Returns:
+        The bytes, and what is missing from them, for the receipt.
+
+    Raises:
+        Rejected: it does not even fit without body and data.
+    """
+    heading, words, extra = (
+        clip(one_line(title(notification)), TITLE_LIMIT),
+        body(notification),
+        data(notification),
+    )
+    kept, left_out = words, []
+    content = render(heading, kept, extra)
+    if len(content) > limit:
+        kept = clip(words, max(MIN_BODY, json_length(words) - (len(content) - limit)), json_length)
+        content = render(heading, kept, extra)
+    for name in sorted(extra, key=lambda name: -len(str(extra[name]))):
+        if len(content) <= limit:
+            break
+        left_out.append(name)
+        content = render(heading, kept, {key: value for key, value in extra.items() if key not in left_out})
+    if len(content) > limit:
+        raise Rejected("payload too large", f"{len(content)} bytes without data, of {limit} that are taken")
+    notes = [f"body shortened to fit {limit} bytes"] if kept != words else []
+    notes += [f"left out: {', '.join(left_out)}"] if left_out else []
+    return content, "; ".join(notes) or None
