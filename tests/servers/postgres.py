@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from peewee import OperationalError, PostgresqlDatabase
 
+from tests.servers.containers import Container
 from tests.servers.programs import (
     INSTALL,
-    Container,
     LocalProgram,
     Program,
     ServersMissingError,

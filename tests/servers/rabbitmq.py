@@ -13,9 +13,9 @@ from typing import Self
 
 import httpx
 
+from tests.servers.containers import Container
 from tests.servers.programs import (
     INSTALL,
-    Container,
     LocalProgram,
     Program,
     ServersMissingError,
