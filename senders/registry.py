@@ -1,0 +1,53 @@
+"""Every sender and every channel type, in a list that one reads. A new provider is one line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from senders.apns import ApnsSender
+from senders.fcm import FcmSender
+from senders.pagerduty import PagerDutySender
+from senders.push import PushConfig
+from senders.slack import SlackSender
+from senders.teams import TeamsSender
+from senders.webhook import WebhookSender
+from senders.webpush import WebPushSender
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from senders.base import ChannelConfig, Sender
+
+ALL: tuple[type[Sender[Any]], ...] = (
+    WebhookSender,
+    SlackSender,
+    TeamsSender,
+    PagerDutySender,
+    ApnsSender,
+    FcmSender,
+    WebPushSender,
+)
+
+
+def _by_name(senders: Iterable[type[Sender[Any]]]) -> dict[str, type[Sender[Any]]]:
+    found: dict[str, type[Sender[Any]]] = {}
+    for sender in senders:
+        if sender.name in found:
+            raise RuntimeError(f"two senders are called {sender.name}")
+        found[sender.name] = sender
+    return found
+
+
+SENDERS = _by_name(ALL)
+
+#: The push senders, by the platform of the device.
+PLATFORMS = {"ios": ApnsSender.name, "android": FcmSender.name, "web": WebPushSender.name}
+
+#: Names that people also use for a channel type.
+ALIASES = {"http": WebhookSender.name}
+
+#: What a channel may be, and the shape of its config.
+CHANNEL_TYPES: dict[str, type[ChannelConfig]] = {
+    "push": PushConfig,
+    **{name: sender.Config for name, sender in SENDERS.items() if name not in PLATFORMS.values()},
+}
