@@ -1,9 +1,9 @@
-"""What a process does before it works: speak through our logs, and find a schema that it knows."""
+"""What a process does before it works: find a schema that it knows."""
 
 from __future__ import annotations
 
-from actors.broker import settings
-from config.logging import configure_logging, get_logger
+from actors.broker import runtime
+from config.logging import get_logger
 from model.database import DATABASE_AWAY, connection
 from model.migrate import migrate, pending
 
@@ -12,8 +12,7 @@ log = get_logger(__name__)
 
 def prepare() -> None:
     """Ready a worker process. An SQLite file is brought up to date on the way: nobody else could own it."""
-    configure_logging(settings)
-    if settings.is_sqlite:
+    if runtime.settings.is_sqlite:
         migrate()
         return
     try:

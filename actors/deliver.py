@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import dramatiq
 
 from actors import attempts, record
-from actors.broker import DELIVER, database_is_away, runtime, settings
+from actors.broker import DELIVER, database_is_away, runtime
 from actors.decide import after_sending, backoff, before_sending
 from model import ledger
 from model.channels import channels_of
@@ -50,7 +50,7 @@ def deliver(delivery_ids: list[int]) -> None:
     now = utcnow()
     with connection():
         with transaction():
-            claimed = ledger.claim(delivery_ids, now=now, lease=timedelta(seconds=settings.lease))
+            claimed = ledger.claim(delivery_ids, now=now, lease=timedelta(seconds=runtime.settings.lease))
         claims = ledger.load(claimed, now=now)
         channels = channels_of(claim.channel_id for claim in claims)
         to_send = _settle_without_sending(claims, channels, now)
@@ -68,7 +68,7 @@ def deliver(delivery_ids: list[int]) -> None:
 def max_retries(channel: ChannelRef | None) -> int:
     """How often a channel is tried again."""
     own = channel.config.get("max_retries") if channel is not None else None
-    return settings.max_retries if own is None else int(own)
+    return runtime.settings.max_retries if own is None else int(own)
 
 
 def _settle_without_sending(
@@ -84,9 +84,9 @@ def _settle_without_sending(
             settlements.append(settlement)
     if settlements:
         with transaction():
-            kept, ended = ledger.settle(settlements, now=now, grace=timedelta(seconds=settings.sweep_grace))
+            kept, ended = ledger.settle(settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace))
         record.settled(settlements, kept, now=now)
-        record.jobs_ended(ended, settings, now=now)
+        record.jobs_ended(ended, runtime.settings, now=now)
     return to_send
 
 
@@ -100,16 +100,16 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> None:
     for attempt in made:
         number = attempt.claim.attempts
         # One draw for all with the same number of attempts: their retries stay one batch.
-        pause = pauses.setdefault(number, backoff(settings, number))
+        pause = pauses.setdefault(number, backoff(runtime.settings, number))
         channel = channels.get(attempt.claim.channel_id)
         settlements.append(after_sending(attempt, max_retries=max_retries(channel), pause=pause, now=now))
     with transaction():
-        kept, ended = ledger.settle(settlements, now=now, grace=timedelta(seconds=settings.sweep_grace))
+        kept, ended = ledger.settle(settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace))
         record.log_attempts(made, now=now)
         disabled = record.disable_devices(made, now=now)
         record.channel_health(made, channels, now=now)
     record.attempted(made, settlements, kept, now=now)
-    record.jobs_ended(ended, settings, now=now)
+    record.jobs_ended(ended, runtime.settings, now=now)
     for attempt in disabled:
         runtime.device_invalid(attempt.claim.device_id, attempt.claim.user_id or "", str(attempt.result))
 

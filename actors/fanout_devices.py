@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 
-from actors.broker import FANOUT, settings
+from actors.broker import FANOUT, runtime
 from actors import record
 from actors.deliver import deliver
 from actors.handing import hand_on
@@ -57,7 +57,7 @@ def fanout_devices(job_ids: list[int]) -> None:
         bulk.update(Job, finished)
         ended = ledger.supersede_earlier([job.id for job in jobs], now=now)
     _observe(rows)
-    record.jobs_ended(ended + _ended_at_once(jobs, finished), settings, now=now)
+    record.jobs_ended(ended + _ended_at_once(jobs, finished), runtime.settings, now=now)
     for ids in lanes.values():
         hand_on(deliver, ids)
 
@@ -84,8 +84,8 @@ def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
     elif target.verdict.action == "defer" and target.verdict.until is not None:
         state, reason, due = DeliveryState.DEFERRED, target.verdict.reason, target.verdict.until
         # The user asked for it in the morning: its time to live begins then.
-        expires_at = max(expires_at, due + time_to_live(settings, job.payload))
-    grace = timedelta(seconds=settings.sweep_grace)
+        expires_at = max(expires_at, due + time_to_live(runtime.settings, job.payload))
+    grace = timedelta(seconds=runtime.settings.sweep_grace)
     return {
         "job_id": job.id,
         "tenant_id": job.tenant_id,

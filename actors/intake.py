@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from actors.broker import settings
+from actors.broker import runtime
 from actors.fanout_devices import fanout_devices
 from actors.handing import hand_on
 from actors.match_rules import match_rules
@@ -73,7 +73,7 @@ def dispatch_alerts(alerts: Iterable[Mapping[str, Any] | AlertEvent], *, tenant_
             "event_type": alert.event_type,
             "payload": alert.snapshot(),
             "accepted_at": now,
-            "sweep_at": now + timedelta(seconds=settings.sweep_grace),
+            "sweep_at": now + timedelta(seconds=runtime.settings.sweep_grace),
         }
         for alert in parsed
     ]
@@ -159,7 +159,7 @@ def dispatch_to_user(
             same = (Job.tenant == tenant_id) & (Job.alert_id == alert.key) & (Job.channel_id == channel.id)
             return int(Job.get(same).id)
         job = job_row(
-            settings, tenant_id=tenant_id, sequence=inserted[0][0], event=EventType.OPEN, payload=alert.snapshot(),
+            runtime.settings, tenant_id=tenant_id, sequence=inserted[0][0], event=EventType.OPEN, payload=alert.snapshot(),
             accepted_at=now, channel=(channel.id, channel.name, channel.channel_type), user_id=user_id, now=now,
         )  # fmt: skip
         job_id = int(bulk.insert(Job, [job], returning=["id"])[0][0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dramatiq
 from peewee import fn
 
-from actors.broker import MATCH, settings
+from actors.broker import MATCH, runtime
 from actors.fanout_devices import fanout_devices
 from actors.handing import hand_on
 from model import bulk
@@ -62,7 +62,7 @@ def _jobs_of(alert: Alert, book: RuleBook, notified: LastNotified, now: datetime
         # The next event of the same alert in this batch is throttled by this one.
         notified[key] = now
         jobs[rule.channel_id] = job_row(
-            settings, tenant_id=alert.tenant_id, sequence=alert.id, event=alert.event_type, payload=alert.payload,
+            runtime.settings, tenant_id=alert.tenant_id, sequence=alert.id, event=alert.event_type, payload=alert.payload,
             accepted_at=alert.accepted_at, channel=book.channels[rule.channel_id], rule=(rule.rule_id, rule.name),
             now=now,
         )  # fmt: skip

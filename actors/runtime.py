@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import uvloop
 from dramatiq.middleware import Middleware
 
-from config.logging import get_logger
+from config.logging import configure_logging, get_logger
 from senders.http import HttpClient
 from senders.registry import SENDERS
 
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Called after a device was disabled: (device id, user id, provider's words). For those who keep their own registry.
-DeviceInvalidHook = "Callable[[int, str, str], None]"
-
 log = get_logger(__name__)
 
 
 class Runtime:
-    """The event loop of a process and what lives on it. `start` and `stop` may follow each other, as tests do."""
+    """The event loop of a process and what lives on it. `start` and `stop` may follow each other, as tests do.
+
+    Attributes:
+        settings: this process's. Every actor asks here, so that one assignment before `start` changes them all.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -127,7 +128,7 @@ class RuntimeMiddleware(Middleware):
 
     Args:
         runtime: what to start and stop.
-        boot: called once in each process, before anything else.
+        boot: called before a worker begins.
         sweep: one round of the sweep; runs in a thread of its own, since the queue may be what was lost.
     """
 
@@ -137,6 +138,10 @@ class RuntimeMiddleware(Middleware):
         self._sweep = sweep
         self._stopping = threading.Event()
         self._sweeper: threading.Thread | None = None
+
+    def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002  # Dramatiq's signature, here and below
+        """In a process of Dramatiq's CLI, which has set up logs of its own by now: speak through ours."""
+        configure_logging(self.runtime.settings)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """The process is up, its threads are not."""

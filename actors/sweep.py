@@ -11,7 +11,7 @@ import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from actors.broker import settings
+from actors.broker import runtime
 from actors.deliver import deliver
 from actors.fanout_devices import fanout_devices, lane
 from actors.handing import hand_on
@@ -53,7 +53,7 @@ def sweep() -> dict[str, int]:
 def _take_lease(now: datetime) -> bool:
     """Become, or stay, the one who sweeps."""
     # Twice the interval: the holder renews it in time, and after its death another takes over soon.
-    until = now + timedelta(seconds=2 * settings.sweep_interval)
+    until = now + timedelta(seconds=2 * runtime.settings.sweep_interval)
     with transaction():
         SweepLease.insert(name="sweep", holder=HOLDER, lease_until=until).on_conflict_ignore().execute()
         taken = (
@@ -70,7 +70,7 @@ def _due(table: Any, now: datetime, extra: Sequence[Any] = ()) -> list[tuple[Any
     Returns:
         (id, sweeps before this one, *extra) of each.
     """
-    grace = timedelta(seconds=settings.sweep_grace)
+    grace = timedelta(seconds=runtime.settings.sweep_grace)
     condition = table.sweep_at <= now
     if table is Delivery:
         condition &= table.lease_until.is_null() | (table.lease_until < now)

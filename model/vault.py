@@ -22,14 +22,13 @@ class Vault:
     """Holds the keys of this process. Closed until `open` is called."""
 
     def __init__(self) -> None:
+        self._settings: Settings | None = None
         self._fernet: MultiFernet | None = None
 
     def open(self, settings: Settings) -> None:
-        """Take the keys from the settings, or, beside an SQLite file, from its own key file, made at first use."""
-        keys = [key.get_secret_value() for key in settings.secret_keys]
-        if not keys:
-            keys = _keys_beside(settings.sqlite_path)
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        """Take the keys from the settings or, beside an SQLite file, from its own key file. They are read, and that
+        file is made, when the first secret is."""
+        self._settings, self._fernet = settings, None
 
     def encrypt(self, plain: bytes) -> str:
         """Encrypt under the newest key."""
@@ -55,7 +54,10 @@ class Vault:
 
     def _opened(self) -> MultiFernet:
         if self._fernet is None:
-            raise SettingsError("the database was not opened: call open_database(settings) first")
+            if self._settings is None:
+                raise SettingsError("the database was not opened: call open_database(settings) first")
+            keys = [key.get_secret_value() for key in self._settings.secret_keys]
+            self._fernet = MultiFernet([Fernet(key) for key in keys or _keys_beside(self._settings.sqlite_path)])
         return self._fernet
 
 

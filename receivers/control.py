@@ -71,12 +71,10 @@ class Control:
         return web.json_response(result)
 
     def _carry_out(self, order: str, document: dict[str, Any]) -> dict[str, Any]:
-        target = document.get("target")
-        if target is not None and not isinstance(target, str):
-            raise ValueError("target must be a string")
-        receivers = self._named(document.get("receiver"))
+        target = _text(document, "target")
+        receivers = self._named(_text(document, "receiver"))
         if order == "subscribe":
-            return self._webpush.subscribe(document.get("name"))
+            return self._webpush.subscribe(_text(document, "name"))
         act = self._action(order, target, document)
         for receiver in receivers:
             act(receiver)
@@ -86,9 +84,10 @@ class Control:
     def _action(order: str, target: str | None, document: dict[str, Any]) -> Callable[[Receiver], None]:
         match order:
             case "script":
-                answers = [Answer.from_json(each) for each in document.get("answers") or []]
-                if not answers:
+                values = document.get("answers")
+                if not isinstance(values, list) or not values:
                     raise ValueError("answers must be a list of answers")
+                answers = [Answer.from_json(each) for each in values]
                 return lambda receiver: receiver.script(target or ANY, answers)
             case "always":
                 answer = Answer.from_json(document.get("answer"))
@@ -99,12 +98,19 @@ class Control:
                 return lambda receiver: receiver.clear()
         raise ValueError("no such order; there are script, always, normal, clear and subscribe")
 
-    def _named(self, name: Any) -> list[Receiver]:
+    def _named(self, name: str | None) -> list[Receiver]:
         if name is None:
             return list(self._receivers.values())
         if name not in self._receivers:
             raise ValueError(f"no receiver {name}; there are {', '.join(self._receivers)}")
         return [self._receivers[name]]
+
+
+def _text(document: dict[str, Any], key: str) -> str | None:
+    value = document.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} must be a string")
+    return value
 
 
 def _problem(error: ValueError) -> web.Response:

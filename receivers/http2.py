@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 MAX_CONCURRENT_STREAMS = 1000
 # Bodies are kept up to here; more is counted and dropped, since every provider limit is far below.
 LARGEST_BODY = 64 * 1024
+# Seconds that a client has to answer TLS's close_notify before the connection is cut.
+CLOSE_TIMEOUT = 0.5
 
 
 @dataclass(slots=True)
@@ -68,7 +70,12 @@ class Http2Server:
         """Listen, and give the port (chosen by the system where `port` is 0)."""
         self._loop = asyncio.get_running_loop()
         self._server = await self._loop.create_server(
-            lambda: Http2Connection(self), host, port, ssl=context, backlog=1024
+            lambda: Http2Connection(self),
+            host,
+            port,
+            ssl=context,
+            backlog=1024,
+            ssl_shutdown_timeout=CLOSE_TIMEOUT,
         )
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound

@@ -26,7 +26,7 @@ from receivers.keys import b64url, new_p256, pem, raw_public_key, unb64url, writ
 from receivers.records import Answer, Arrival, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from receivers.records import Received
@@ -152,7 +152,7 @@ class WebPush(HttpReceiver):
         if browser is None:
             yield 404, 102, "no such subscription"
         yield from self._vapid_objections(request, browser)
-        yield from _header_objections(request)
+        yield from _header_objections(request.headers, has_body=bool(body))
         if len(body) > LARGEST_BODY:
             yield 413, 104, f"{len(body)} bytes, at most {LARGEST_BODY}"
         elif body and browser:
@@ -198,8 +198,7 @@ class WebPush(HttpReceiver):
         return self._vapid[token, public_key]
 
 
-def _header_objections(request: web.Request) -> Iterator[Objection]:
-    headers = request.headers
+def _header_objections(headers: Mapping[str, str], *, has_body: bool) -> Iterator[Objection]:
     ttl = headers.get("TTL")
     if ttl is None:
         yield 400, 111, "TTL is required"
@@ -209,7 +208,7 @@ def _header_objections(request: web.Request) -> Iterator[Objection]:
         yield 400, 111, "Urgency must be very-low, low, normal or high"
     if not _TOPIC.fullmatch(headers.get("Topic", "none")):
         yield 400, 113, "Topic must be at most 32 characters of the base64url alphabet"
-    if request.can_read_body and headers.get("Content-Encoding") != "aes128gcm":
+    if has_body and headers.get("Content-Encoding") != "aes128gcm":
         yield 400, 110, "Content-Encoding must be aes128gcm"
 
 

@@ -218,7 +218,7 @@ class HttpClient:
         self._clients = {
             proxy: httpx.AsyncClient(
                 transport=AiohttpTransport(
-                    client=self._open, verify=self._ssl, proxy=None if proxy is None else httpx.Proxy(proxy)
+                    client=self._open, verify=self._ssl, proxy=None if proxy is None else _proxy(proxy)
                 ),
                 trust_env=False,
                 follow_redirects=False,
@@ -336,6 +336,17 @@ def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
             "TOCSIN_TRUST_ENV: the proxies of the environment must be http:// or https:// URLs"
         )
     return proxies
+
+
+def _proxy(url: str) -> httpx.Proxy:
+    """The proxy, its credentials as a header: httpx-aiohttp would use a class that aiohttp has deprecated.
+
+    aiohttp turns `authorization` into `proxy-authorization`, for tunnels and plain requests alike.
+    """
+    proxy = httpx.Proxy(url)
+    if proxy.auth is None:
+        return proxy
+    return httpx.Proxy(proxy.url, headers={"authorization": aiohttp.encode_basic_auth(*proxy.auth)})
 
 
 def _default_ssl_context() -> ssl.SSLContext:

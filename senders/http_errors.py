@@ -71,6 +71,8 @@ _OUTCOMES: Final[tuple[tuple[type[Exception], Callable[[Any, float], SendError]]
     (aiohttp.NonHttpUrlClientError, lambda _, __: invalid_url("is not acceptable")),
     (httpx.InvalidURL, lambda _, __: invalid_url("is not acceptable")),
     (aiohttp.ClientError, lambda _, __: Transient("connection reset", f"the far side hung up; {_UNKNOWN}")),
+    (httpx.UnsupportedProtocol, lambda _, __: invalid_url("is not acceptable")),
+    (httpx.TransportError, lambda _, __: Transient("connection reset", f"the connection broke; {_UNKNOWN}")),
     (ssl.SSLError, lambda error, _: Transient("tls error", _tls_reason(error))),
     (OSError, lambda _, __: Transient("connection reset", f"the connection broke; {_UNKNOWN}")),
 )

@@ -123,7 +123,7 @@ def symbol(notification: Notification[Any]) -> str:
 def title(notification: Notification[Any]) -> str:
     """One line, such as "Critical: smoke detected at cam-3, berlin". Not clipped."""
     alert = notification.alert
-    what = one_line(alert.get("alert_type") or "").replace("_", " ")
+    what = one_line(clean(alert.get("alert_type") or "").replace("_", " "))
     if not what:
         lines = body(notification).splitlines()
         what = clip(one_line(lines[0]), 100) if lines else ""

@@ -16,12 +16,13 @@ from aiohttp import web
 from config.settings import load_settings
 from senders.base import Notification
 from senders.http import HttpClient
+from senders.outcomes import Receipt, SendError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from senders.base import ChannelConfig
+    from senders.base import ChannelConfig, Sender
 
 ACCEPTED_AT = datetime(2026, 11, 3, 20, 26, 10, 344000, tzinfo=UTC)
 
@@ -66,7 +67,7 @@ class Received:
 
     method: str
     path: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes
 
     @property
@@ -87,7 +88,7 @@ class Receiver:
     echo: bool = False
 
     async def handle(self, request: web.Request) -> web.Response:
-        received = Received(request.method, request.path_qs, dict(request.headers), await request.read())
+        received = Received(request.method, request.path_qs, request.headers.copy(), await request.read())
         self.requests.append(received)
         self.connections.add(id(request.transport))
         body = self.body
@@ -156,3 +157,11 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def outcome(sender: Sender[Any], sent: Notification[Any]) -> Receipt | SendError:
+    """What came of it, raised or returned."""
+    try:
+        return await sender.send(sent)
+    except SendError as error:
+        return error
