@@ -29,7 +29,7 @@ check: $(INSTALLED_DEV) ## linters and types alone
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports
 
 fmt: $(INSTALLED_DEV) ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix --quiet . || true
