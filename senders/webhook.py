@@ -171,7 +171,7 @@ def _fit(payload: dict[str, Any]) -> tuple[bytes, str | None]:
     if isinstance(details, Mapping):
         lost = _largest(details, excess())
         data["details"] = {name: value for name, value in details.items() if name not in lost}
-        notes.append(f"left out details {clip(', '.join(map(one_line, lost)), MAX_NAMES)}")
+        notes += [f"left out details {clip(', '.join(map(one_line, lost)), MAX_NAMES)}"] * bool(lost)
     message = data.get("message")
     if isinstance(message, str) and excess() > 0:
         data["message"] = ""
@@ -182,7 +182,9 @@ def _fit(payload: dict[str, Any]) -> tuple[bytes, str | None]:
 
 def _largest(details: Mapping[str, Any], excess: int) -> dict[str, int]:
     """The fewest entries without which the body is `excess` bytes shorter, and their sizes."""
-    sizes = {name: len(to_json({name: value})) - len("{}") for name, value in details.items()}
+    sizes = {name: len(to_json({name: value})) - len("{}") + len(",") for name, value in details.items()}
+    # One byte more: where nothing remains there was one comma less than entries.
+    excess += len(",")
     lost: dict[str, int] = {}
     for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
         if excess <= 0:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from multidict import CIMultiDict
+
     from senders.base import ChannelConfig, Sender
 
 ACCEPTED_AT = datetime(2026, 11, 3, 20, 26, 10, 344000, tzinfo=UTC)
@@ -67,7 +69,7 @@ class Received:
 
     method: str
     path: str
-    headers: Mapping[str, str]
+    headers: CIMultiDict[str]
     body: bytes
 
     @property
