@@ -64,10 +64,10 @@ class FarSide:
         apns_port: int = 0,
         on_received: Callable[[Received], None] | None = None,
     ) -> None:
+        # Bound before the files are written, because they name the address.
+        self._socket = socket.create_server((HOST, port), backlog=1024)
         self._files = tempfile.TemporaryDirectory(prefix="far-side-")
         self.directory = Path(self._files.name)
-        # Bound before the keys are made, because they name the address.
-        self._socket = socket.create_server((HOST, port), backlog=1024)
         self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
         self._apns_port = apns_port
 

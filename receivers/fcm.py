@@ -8,6 +8,7 @@ assertion).
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import secrets
@@ -24,7 +25,7 @@ from typing_extensions import override
 from receivers.checks import is_media_type, parse_object
 from receivers.fcm_message import LARGEST_MESSAGE, message_problems, message_size
 from receivers.http import HttpReceiver
-from receivers.keys import pem, write_secret
+from receivers.keys import b64url, pem, write_secret
 from receivers.records import Answer, Arrival, Reply
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 OAUTH = "oauth"  # the target under which answers of the token endpoint are ordered
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+# Google's library puts this into `aud` even where the credentials file names another token_uri.
+_GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # an address, not a secret
 _SCOPES = {
     "https://www.googleapis.com/auth/firebase.messaging",
     "https://www.googleapis.com/auth/cloud-platform",
@@ -132,6 +135,12 @@ class Fcm(HttpReceiver):
         return account
 
     @staticmethod
+    def installation_id(name: str | None = None) -> str:
+        """A Firebase installation ID (22 characters), by which apps are addressed instead of by token."""
+        digest = hashlib.sha256((name or secrets.token_hex(16)).encode()).digest()
+        return "d" + b64url(digest)[:21]
+
+    @staticmethod
     def registration_token(name: str | None = None) -> str:
         """A token of an app on a device; the same one for the same name."""
         seed = base64.urlsafe_b64encode((name or secrets.token_hex(16)).encode()).rstrip(b"=").decode()
@@ -152,13 +161,12 @@ class Fcm(HttpReceiver):
 
     async def _grant(self, request: web.Request) -> web.StreamResponse:
         """Exchange a signed assertion for an access token. Not kept among what was received."""
+        form = {key: str(value) for key, value in (await request.post()).items()}
         order = self._ordered_exactly(OAUTH)
         if order is not None:
             return await self.carry_out(request, self._oauth_reply(order), order)
         try:
-            account = self._verify_assertion(
-                {key: str(value) for key, value in (await request.post()).items()}
-            )
+            account = self._verify_assertion(form)
         except ValueError as error:
             return web.json_response({"error": "invalid_grant", "error_description": str(error)}, status=400)
         token = f"ya29.{secrets.token_urlsafe(48)}"
@@ -194,7 +202,7 @@ class Fcm(HttpReceiver):
                 assertion,
                 account.public_key,
                 algorithms=["RS256"],
-                audience=self.token_url,
+                audience=[self.token_url, _GOOGLE_TOKEN_URL],
                 issuer=account.email,
                 options={"require": ["iss", "aud", "iat", "exp"]},
             )
@@ -212,7 +220,7 @@ class Fcm(HttpReceiver):
         message = document.get("message")
         arrival = Arrival(content=document or None, context=request.match_info["project"])
         if isinstance(message, dict):
-            arrival.target = str(message.get("token", ""))
+            arrival.target = str(message.get("fid") or message.get("token") or "")
             arrival.id = _repeat_id(message)
         if not self.verify:
             return arrival
@@ -228,8 +236,9 @@ class Fcm(HttpReceiver):
             arrival.refusal = arrival.refusal or _invalid(violations)
         elif not _REGISTRATION_TOKEN.fullmatch(arrival.target):
             text = "The registration token is not a valid FCM registration token"
-            arrival.problems.append(f"message.token: {text}")
-            arrival.refusal = arrival.refusal or _invalid([("message.token", text)], fcm_error=True)
+            field = "message.fid" if "fid" in document["message"] else "message.token"
+            arrival.problems.append(f"{field}: {text}")
+            arrival.refusal = arrival.refusal or _invalid([(field, text)], fcm_error=True)
         elif (size := message_size(document["message"])) > LARGEST_MESSAGE:
             text = f"Message is too big: {size} bytes, at most {LARGEST_MESSAGE}"
             arrival.problems.append(f"message: {text}")
