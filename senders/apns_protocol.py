@@ -250,10 +250,12 @@ class ApnsProtocol(APNsTLSClientProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take the far side's frames."""
-        self._heard_at = self.loop.time()
-        self._waits_for_pong = False
         try:
-            for event in self.conn.receive_data(data):
+            events = self.conn.receive_data(data)
+            if events:  # whole frames that make sense, not just bytes
+                self._heard_at = self.loop.time()
+                self._waits_for_pong = False
+            for event in events:
                 self._on_event(event)
         except H2Error as error:
             self.flush()  # the GOAWAY in which h2 names the error

@@ -81,7 +81,11 @@ def check_subscription(subscription: Mapping[str, Any], allowed_networks: Sequen
         raise ValueError(f"subscription.endpoint: must have a public address; this one is not: {reason}")
     if endpoint.startswith("http://") and not _is_internal(endpoint, allowed_networks):
         raise ValueError("subscription.endpoint: must begin with https://")
-    keys = subscription.get("keys")
+    check_keys(subscription.get("keys"))
+
+
+def check_keys(keys: object) -> None:
+    """Accept a subscription's `keys`, or raise ValueError as `check_device` does."""
     if not isinstance(keys, dict):
         raise ValueError("subscription.keys: must be an object with p256dh and auth")  # noqa: TRY004  # as above
     point = _decode(keys, "p256dh", P256DH_BYTES)

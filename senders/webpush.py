@@ -10,7 +10,6 @@ Encrypting one message takes 0.1 ms and signing 0.04 ms (measured, 2,600 bytes):
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import time
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from py_vapid import Vapid02, VapidException
 from pywebpush import WebPusher, WebPushException
 
 from senders.base import Sender
+from senders.devices import check_keys
 from senders.http import classify, url_secrets
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, TargetGone
 from senders.push import PushConfig
@@ -120,9 +120,12 @@ class WebPushSender(Sender[PushConfig]):
         vapid = self._vapid(notification)
         plaintext, note = fit(notification, lambda *parts: payload(notification, *parts), MAX_PLAINTEXT)
         try:
+            check_keys(
+                subscription.get("keys")
+            )  # pywebpush takes a short secret, and stumbles over an empty point
             content = WebPusher(dict(subscription)).encode(plaintext, "aes128gcm")["body"]
-        except (WebPushException, ValueError, TypeError, AttributeError, binascii.Error):
-            raise TargetGone("bad subscription", "its keys cannot be encrypted to") from None
+        except (WebPushException, ValueError) as error:
+            raise TargetGone("bad subscription", str(error)) from None
         endpoint = str(subscription["endpoint"])
         left = int((notification.expires_at - datetime.now(UTC)).total_seconds())
         headers = {
