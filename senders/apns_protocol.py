@@ -159,6 +159,7 @@ class ApnsProtocol(APNsTLSClientProtocol):
         self._streams: dict[int, _Stream] = {}
         self._unsent: dict[int, bytes] = {}
         self._is_paused = False
+        self._will_flush = False
         self._loss = "connection lost"
         self._used_at = self._heard_at = self.loop.time()
         self._waits_for_pong = False
@@ -188,7 +189,7 @@ class ApnsProtocol(APNsTLSClientProtocol):
         request.authorization = self._token.get_header()
         try:
             stream_id = self.conn.get_next_available_stream_id()
-            self.conn.send_headers(stream_id, self._headers(request))
+            self.conn.send_headers(stream_id, self._headers(request, is_first=stream_id == 1))
         except H2Error as error:
             self._retire(f"no stream: {error}")
             self._settled()
@@ -204,24 +205,24 @@ class ApnsProtocol(APNsTLSClientProtocol):
                 self._reset(stream_id)
                 self._settled()
 
-    def _headers(self, request: ApnsRequest) -> list[HeaderTuple]:
+    def _headers(self, request: ApnsRequest, *, is_first: bool) -> list[HeaderTuple]:
         port = "" if self.APNS_PORT == HTTPS_PORT else f":{self.APNS_PORT}"
-        push_type = request.push_type or PushType.ALERT
-        # What differs on each request would only push the rest out of the compression table.
+        # The first request brings the names into the compression table. Values that differ each time stay out of
+        # it after that: they would only push the others out.
+        passing = HeaderTuple if is_first else NeverIndexedHeaderTuple
         return [
             HeaderTuple(":method", "POST"),
             HeaderTuple(":scheme", "https"),
             HeaderTuple(":authority", self.APNS_SERVER + port),
-            NeverIndexedHeaderTuple(":path", f"/3/device/{request.device_token}"),
+            passing(":path", f"/3/device/{request.device_token}"),
             HeaderTuple("authorization", request.authorization),
             HeaderTuple("apns-topic", request.apns_topic or ""),
-            HeaderTuple("apns-push-type", push_type.value),
+            HeaderTuple("apns-push-type", PushType.ALERT.value),
             HeaderTuple("apns-priority", str(request.priority)),
-            NeverIndexedHeaderTuple("apns-id", request.notification_id),
-            NeverIndexedHeaderTuple("apns-collapse-id", request.collapse_key or ""),
-            NeverIndexedHeaderTuple("apns-expiration", str(request.expiration)),
+            passing("apns-id", request.notification_id),
+            passing("apns-collapse-id", request.collapse_key or ""),
+            passing("apns-expiration", str(request.expiration)),
             HeaderTuple("content-type", "application/json"),
-            NeverIndexedHeaderTuple("content-length", str(len(request.body))),
         ]
 
     # What asyncio and aioapns call.
@@ -236,7 +237,7 @@ class ApnsProtocol(APNsTLSClientProtocol):
 
     def flush(self) -> None:
         """Write what h2 has ready."""
-        if self.transport is not None and (data := self.conn.data_to_send()):
+        if self.transport and not self.transport.is_closing() and (data := self.conn.data_to_send()):
             self.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -250,6 +251,7 @@ class ApnsProtocol(APNsTLSClientProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take the far side's frames."""
+        self.flush()  # h2 drops what it has ready when a GOAWAY comes in
         try:
             events = self.conn.receive_data(data)
             if events:  # whole frames that make sense, not just bytes
@@ -351,6 +353,13 @@ class ApnsProtocol(APNsTLSClientProtocol):
         except H2Error as error:
             self._abort(f"HTTP/2 error: {error}")
             return
+        if not self._will_flush:
+            self._will_flush = True
+            self.loop.call_soon(self._flush_together)
+
+    def _flush_together(self) -> None:
+        """One write, one TLS record, for all requests of one turn of the event loop."""
+        self._will_flush = False
         self.flush()
 
     def _settled(self) -> None:

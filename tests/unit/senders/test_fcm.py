@@ -17,7 +17,7 @@ from senders.fcm_account import ServiceAccount, check_token_uri
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, TargetGone, Transient
 from senders.push import FcmCredentials, PushConfig
 from senders.push_content import fit
-from tests.unit.senders.push_support import ANDROID_TOKEN, LocalFcm, local_fcm, push, until
+from tests.unit.senders.push_support import ANDROID_TOKEN, LocalFcm, local_fcm, push, trust, until
 from tests.unit.senders.support import client, loopback_settings
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ async def sending(fcm: LocalFcm, tmp_path: Path, **overrides: Any) -> AsyncItera
     file = tmp_path / "account.json"
     file.write_text(fcm.document(), encoding="utf-8")
     settings = loopback_settings(**{"fcm_url": fcm.url, "fcm_credentials_file": file, **overrides})
-    async with client(settings) as http:
+    async with client(settings, ssl_context=trust()) as http:
         sender = FcmSender(settings, http)
         try:
             yield sender

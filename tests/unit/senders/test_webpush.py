@@ -21,7 +21,7 @@ from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, Se
 from senders.push import PushConfig, WebPushCredentials
 from senders.push_content import fit
 from senders.webpush import MAX_PLAINTEXT, Vapid, WebPushSender, payload
-from tests.unit.senders.push_support import push
+from tests.unit.senders.push_support import push, trust
 from tests.unit.senders.support import client, loopback_settings, receiving
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def sending(**overrides: Any) -> AsyncIterator[WebPushSender]:
 
 @asynccontextmanager
 async def sending_with(settings: Any) -> AsyncIterator[WebPushSender]:
-    async with client(settings) as http:
+    async with client(settings, ssl_context=trust()) as http:
         sender = WebPushSender(settings, http)
         yield sender
         await sender.aclose()
