@@ -207,8 +207,8 @@ class ApnsProtocol(APNsTLSClientProtocol):
 
     def _headers(self, request: ApnsRequest, *, is_first: bool) -> list[HeaderTuple]:
         port = "" if self.APNS_PORT == HTTPS_PORT else f":{self.APNS_PORT}"
-        # The first request brings the names into the compression table. Values that differ each time stay out of
-        # it after that: they would only push the others out.
+        # The first request brings the names into the compression table. Values that differ each time stay out
+        # of it after that: they would only push the others out.
         passing = HeaderTuple if is_first else NeverIndexedHeaderTuple
         return [
             HeaderTuple(":method", "POST"),
