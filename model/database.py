@@ -40,6 +40,7 @@ __all__ = [
     "iso",
     "open_database",
     "transaction",
+    "tuples",
     "utcnow",
 ]
 
@@ -52,8 +53,9 @@ def utcnow() -> datetime:
 class _CheckedPostgresPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships no types
     """A pool that looks at a connection before it hands it out.
 
-    After a restart of the server Peewee's own check passes a dead connection on, and every worker thread would fail
-    once. A server that went away has sent its farewell (or the kernel a FIN), so the idle socket is readable.
+    After a restart of the server Peewee's own check passes a dead connection on, and every worker thread
+    would fail once. A server that went away has sent its farewell (or the kernel a FIN), so the idle socket
+    is readable.
     """
 
     def _is_closed(self, conn: Any) -> bool:
@@ -66,7 +68,8 @@ class _CheckedPostgresPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # p
 def open_database(settings: Settings) -> Database:
     """Bind the tables to the database that the settings name. No connection is made yet.
 
-    Queries outside of `connection()` or `transaction()` raise: a forgotten one would keep a connection for ever.
+    Queries outside of `connection()` or `transaction()` raise: a forgotten one would keep a connection for
+    ever.
     """
     opened: Database
     if settings.is_sqlite:
@@ -75,10 +78,11 @@ def open_database(settings: Settings) -> Database:
             max_connections=settings.database_pool,
             timeout=30,
             autoconnect=False,
-            check_same_thread=False,  # the pool hands a connection to one thread at a time, though not to the same
+            check_same_thread=False,  # the pool gives a connection to one thread at a time, to any in turn
             pragmas={
                 "journal_mode": "wal",
-                # FULL, not NORMAL: an accepted alert must survive a power cut, and WAL with NORMAL may lose the last.
+                # FULL, not NORMAL: an accepted alert must survive a power cut, and WAL with NORMAL may lose
+                # the last.
                 "synchronous": "full",
                 "busy_timeout": 15_000,
                 "foreign_keys": 1,
@@ -134,8 +138,13 @@ def transaction() -> Iterator[None]:
         yield
 
 
+def tuples(query: Any) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query as tuples. Peewee's stubs would have `query.tuples()` be models still."""
+    return iter(query.tuples())
+
+
 class UtcDateTimeField(Field):
-    """A moment. Aware datetimes in and out; `timestamptz` in PostgreSQL, fixed-width ISO text (it sorts) in SQLite."""
+    """A moment, aware in and out: `timestamptz` in PostgreSQL, fixed-width ISO text (it sorts) in SQLite."""
 
     field_type = "TIMESTAMPTZ"
 
@@ -147,7 +156,7 @@ class UtcDateTimeField(Field):
             raise ValueError(f"{self.name}: a naive datetime has no place in the database")
         return iso(value) if is_sqlite() else value
 
-    def python_value(self, value: Any) -> datetime | None:
+    def python_value(self, value: Any) -> Any:
         """PostgreSQL gives datetimes, SQLite text."""
         if value is None or isinstance(value, datetime):
             return value
@@ -176,7 +185,8 @@ class JsonField(Field):
 class EncryptedJsonField(Field):
     """A JSON document that only processes with TOCSIN_SECRET_KEYS can read.
 
-    The whole document is encrypted, not chosen keys of it: what a new provider calls its secret cannot be forgotten.
+    The whole document is encrypted, not chosen keys of it: what a new provider calls its secret cannot be
+    forgotten.
     """
 
     field_type = "TEXT"
