@@ -1,4 +1,4 @@
-"""Settings, logging and metric definitions: what every other package may rely on, and nothing of ours below it."""
+"""Settings, logging and metric definitions: what every other package may rely on."""
 
 from config.settings import Settings, SettingsError, get_settings, load_settings
 

@@ -1,4 +1,4 @@
-"""Logging: structlog for our own lines, the same renderer for every library's; one canonical line for each delivery."""
+"""Logging: structlog for our own lines, and the same renderer for every library's."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ def configure_logging(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     # These speak of every message and connection at info, or dump stack traces for what we handle.
-    for name, level in (("pika", logging.CRITICAL), ("dramatiq", logging.WARNING), ("aioapns", logging.ERROR)):
+    for name, level in (
+        ("pika", logging.CRITICAL),
+        ("dramatiq", logging.WARNING),
+        ("aioapns", logging.ERROR),
+    ):
         logging.getLogger(name).setLevel(level)
     for name in ("httpx", "httpcore", "peewee", "peewee.pool", "peewee.migrations"):
         logging.getLogger(name).setLevel(logging.WARNING)

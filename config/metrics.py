@@ -1,7 +1,8 @@
 """The metrics of CONTRACT.md. No label carries a user, token, alert or URL unless a setting asks for it.
 
-prometheus_client decides when it is first imported whether its values live in this process or in files that all worker
-processes share (PROMETHEUS_MULTIPROC_DIR). Hence the import inside: worker processes set the variable at their boot.
+prometheus_client decides when it is first imported whether its values live in this process or in files that
+all worker processes share (PROMETHEUS_MULTIPROC_DIR). Hence the import inside: worker processes set the
+variable at their boot.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Metrics:
         )
         self.push = counter("tocsin_push_dispatch_total", "Push jobs that ended.", ["status"])
         self.push_by_user = counter(
-            "tocsin_push_dispatch_user_total", "Push jobs that ended, by user (a setting).", ["status", "user_id"]
+            "tocsin_push_dispatch_user_total",
+            "Push jobs that ended, by user (a setting).",
+            ["status", "user_id"],
         )
         self.push_devices = counter(
             "tocsin_push_dispatch_devices", "Push deliveries that ended.", ["platform", "status"]

@@ -1,7 +1,8 @@
 """Settings: read once, frozen, validated at start, documented here.
 
-Every setting is an environment variable `TOCSIN_<NAME>`, or the key `<name>` of the TOML file that `TOCSIN_CONFIG`
-names; the environment wins. A wrong value stops the start with one line that names the setting and what it may be.
+Every setting is an environment variable `TOCSIN_<NAME>`, or the key `<name>` of the TOML file that
+`TOCSIN_CONFIG` names; the environment wins. A wrong value stops the start with one line that names the
+setting and what it may be.
 """
 
 from __future__ import annotations
@@ -207,7 +208,11 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper()
-        rule = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        rule = (
+            "no such setting"
+            if first["type"] == "extra_forbidden"
+            else first["msg"].removeprefix("Value error, ")
+        )
         raise SettingsError(f"{name}: {rule}") from None
 
 

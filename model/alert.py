@@ -27,7 +27,8 @@ from model.states import EventType
 MAX_ALERT_BYTES = 256 * 1024
 #: Nesting of `details`. orjson itself gives up at 254; no receiver shows a person more than a few levels.
 MAX_DEPTH = 32
-#: What a JSON integer may be for every reader of our payloads (RFC 8259 section 6 warns beyond 2**53; orjson's is 64 bit).
+#: What a JSON integer may be for every reader of our payloads (RFC 8259 section 6 warns beyond 2**53;
+#: orjson's is 64 bit).
 MAX_INTEGER = 2**63 - 1
 #: A severity is a small number; the column is 32 bit.
 MAX_SEVERITY = 1_000_000
@@ -92,7 +93,7 @@ class AlertEvent(BaseModel):
 
     @property
     def key(self) -> str:
-        """The alert's id as text. 7 and "7" are one alert: a producer that goes through a URL loses the difference."""
+        """The alert's id as text. 7 and "7" are one: whoever goes through a URL loses the difference."""
         return str(self.alert_id)
 
     def snapshot(self) -> dict[str, Any]:
@@ -100,39 +101,47 @@ class AlertEvent(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True, exclude={"event_type"})
 
 
-def _foreign(value: Any, where: str, depth: int) -> Problem | None:
+def _foreign(value: Any, where: str, depth: int = 0) -> Problem | None:
     """The first part of a value that JSON, PostgreSQL or a receiver could not bear."""
-    if value is None or isinstance(value, bool):
-        return None
+    if isinstance(value, (list, tuple, dict)):
+        if depth >= MAX_DEPTH:
+            return Problem(where, f"must not be nested more than {MAX_DEPTH} deep")
+        return _foreign_member(value, where, depth)
+    if (rule := _foreign_scalar(value)) is not None:
+        return Problem(where, rule)
+    return None
+
+
+def _foreign_member(
+    value: list[Any] | tuple[Any, ...] | dict[Any, Any], where: str, depth: int
+) -> Problem | None:
+    if isinstance(value, dict):
+        for key in value:
+            rule = _foreign_scalar(key) if isinstance(key, str) else "keys must be strings"
+            if rule is not None:
+                return Problem(where, rule)  # the key stays out of the path: a person could not read it
+    places = value.items() if isinstance(value, dict) else enumerate(value)
+    for place, item in places:
+        if (problem := _foreign(item, path([place], where), depth + 1)) is not None:
+            return problem
+    return None
+
+
+def _foreign_scalar(value: Any) -> str | None:
+    """The rule that a value breaks which holds no others."""
+    rule = None
     if isinstance(value, str):
         try:
             _printable(value)
         except ValueError as error:
-            return Problem(where, str(error))
-        return None
-    if isinstance(value, int):
-        return None if abs(value) <= MAX_INTEGER else Problem(where, "must fit into 64 bits")
-    if isinstance(value, float):
-        return None if math.isfinite(value) else Problem(where, "must be a finite number")
-    if depth >= MAX_DEPTH:
-        return Problem(where, f"must not be nested more than {MAX_DEPTH} deep")
-    if isinstance(value, (list, tuple)):
-        members = ((f"{where}[{index}]", item) for index, item in enumerate(value))
-    elif isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                return Problem(where, "keys must be strings")
-            if (problem := _foreign(key, where, depth)) is not None:
-                return problem
-        members = ((path([key], where), item) for key, item in value.items())
-    elif isinstance(value, datetime):
-        return None
-    else:
-        return Problem(where, f"must be JSON, not {type(value).__name__}")
-    for member, item in members:
-        if (problem := _foreign(item, member, depth + 1)) is not None:
-            return problem
-    return None
+            rule = str(error)
+    elif isinstance(value, int):
+        rule = None if abs(value) <= MAX_INTEGER else "must fit into 64 bits"
+    elif isinstance(value, float):
+        rule = None if math.isfinite(value) else "must be a finite number"
+    elif value is not None and not isinstance(value, datetime):
+        rule = f"must be JSON, not {type(value).__name__}"
+    return rule
 
 
 def parse_alert(data: Any, *, prefix: str = "") -> AlertEvent:
@@ -149,7 +158,7 @@ def parse_alert(data: Any, *, prefix: str = "") -> AlertEvent:
         return data
     if not isinstance(data, dict):
         raise InvalidInput([Problem(prefix, "an alert must be an object")])
-    if (problem := _foreign(data, prefix, 0)) is not None:
+    if (problem := _foreign(data, prefix)) is not None:
         raise InvalidInput([problem])
     try:
         alert = AlertEvent.model_validate(data)

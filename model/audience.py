@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from peewee import JOIN
 
+from model.database import tuples
 from model.preferences import DELIVER, Preference, Verdict
 from model.states import Reason
 from model.tables import Device, PreferenceRow
@@ -58,7 +59,9 @@ def audience(
     """The targets of push jobs, by job id.
 
     Args:
+        jobs: of any tenants.
         configs: the channels' configs by channel id. A channel that is gone has no users.
+        now: the moment for which the preferences decide.
     """
     users_by_job = {job.id: users_of(configs.get(job.channel_id, {}), job.user_id) for job in jobs}
     found: dict[int, list[Target]] = {}
@@ -81,7 +84,13 @@ def targets_for(
 ) -> list[Target]:
     """The same for one alert that no job speaks of: what `explain` asks."""
     wanted = None if users is None else list(users)
-    return targets(_directory(tenant_id, None if wanted is None else set(wanted)), wanted, alert, is_critical=is_critical, at=at)
+    return targets(
+        _directory(tenant_id, None if wanted is None else set(wanted)),
+        wanted,
+        alert,
+        is_critical=is_critical,
+        at=at,
+    )
 
 
 def targets(
@@ -92,7 +101,7 @@ def targets(
     is_critical: bool,
     at: datetime,
 ) -> list[Target]:
-    """Each device of the users with its verdict; a user is decided on once, whatever the number of devices."""
+    """Each device of the users with its verdict. Each user is decided on once."""
     found = []
     for user_id in sorted(directory) if users is None else dict.fromkeys(users):
         user = directory.get(user_id)
@@ -120,7 +129,12 @@ def _directory(tenant_id: str, users: set[str] | None) -> dict[str, _User]:
 def _read(tenant_id: str, users: list[str] | None) -> dict[str, _User]:
     query = (
         Device.select(
-            Device.user_id, Device.id, Device.platform, Device.disabled_at, Device.name, PreferenceRow.preferences
+            Device.user_id,
+            Device.id,
+            Device.platform,
+            Device.disabled_at,
+            Device.name,
+            PreferenceRow.preferences,
         )
         .join(
             PreferenceRow,
@@ -133,7 +147,7 @@ def _read(tenant_id: str, users: list[str] | None) -> dict[str, _User]:
     if users is not None:
         query = query.where(Device.user_id.in_(users))
     directory: dict[str, _User] = {}
-    for user_id, device_id, platform, disabled_at, name, preferences in query.tuples():
+    for user_id, device_id, platform, disabled_at, name, preferences in tuples(query):
         user = directory.get(user_id)
         if user is None:
             user = directory[user_id] = _User(Preference.model_validate(preferences or {}), [])

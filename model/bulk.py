@@ -1,7 +1,8 @@
 """Many rows in one statement, whatever their number: the hot path's way to write.
 
-The rows travel as one JSON parameter, which the database unfolds (`json_to_recordset`, `json_each`). So the statement's
-text never changes, there is no limit on the number of parameters, and a hundred rows cost little more than one.
+The rows travel as one JSON parameter, which the database unfolds (`json_to_recordset`, `json_each`). So the
+statement's text never changes, there is no limit on the number of parameters, and a hundred rows cost little
+more than one.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def rows_source(types: Mapping[str, str]) -> str:
 
 
 def column_types(model: type[Model], names: Iterable[str]) -> dict[str, str]:
-    """PostgreSQL's types of some columns of a table, by column name; a leading underscore is not part of it."""
+    """PostgreSQL's types of some columns of a table, by name; a leading underscore is not part of it."""
     columns = model._meta.columns  # noqa: SLF001  # as above
     return {name: _sql_type(columns[name.removeprefix("_")]) for name in names}
 
@@ -79,7 +80,8 @@ def insert(
     """Insert rows, in their order, in one statement.
 
     Args:
-        rows: values by column name; every row has the same columns. What is left out takes the field's default.
+        model: the table.
+        rows: values by column name, the same columns in each. What is left out takes the field's default.
         ignore_conflicts: skip a row that a unique index already holds.
         returning: columns of the rows that were really inserted.
     """
@@ -94,7 +96,9 @@ def insert(
     filled = [{**{name: _value(default) for name, default in defaults.items()}, **row} for row in rows]
     names = list(filled[0])
     columns = ", ".join(names)
-    sql = f"INSERT INTO {meta.table_name} ({columns}) SELECT {columns} FROM {rows_source(column_types(model, names))} WHERE true"  # noqa: S608, E501  # names are ours
+    source = rows_source(column_types(model, names))
+    # SQLite needs the WHERE to tell the conflict clause from a join's ON.
+    sql = f"INSERT INTO {meta.table_name} ({columns}) SELECT {columns} FROM {source} WHERE true"  # noqa: S608  # names are ours
     if ignore_conflicts:
         sql += " ON CONFLICT DO NOTHING"
     if returning:
@@ -113,14 +117,17 @@ def update(
     """Update rows by their id, in one statement.
 
     Args:
-        rows: values by column name, with the id; every row has the same columns. A name that begins with `_` is not
-            set; it is there for `where`.
+        model: the table.
+        rows: values by column name, with the id; every row has the same columns. A name that begins with `_`
+            is not set; it is there for `where`.
         where: a further condition; `t` is the table's row, `r` the given one.
         returning: columns of the rows that were really updated.
     """
     if not rows:
         return []
-    assignments = ", ".join(f"{name} = r.{name}" for name in rows[0] if name != "id" and not name.startswith("_"))
+    assignments = ", ".join(
+        f"{name} = r.{name}" for name in rows[0] if name != "id" and not name.startswith("_")
+    )
     source = rows_source(column_types(model, rows[0]))
     sql = f"UPDATE {model._meta.table_name} AS t SET {assignments} FROM {source} WHERE t.id = r.id"  # noqa: S608, SLF001  # as above
     if where:

@@ -46,10 +46,16 @@ def job_row(
     """A job's row, with its snapshot of the alert.
 
     Args:
+        settings: say what is critical, and how long it is worth sending.
+        tenant_id: whose alert it is.
         sequence: the id of the alert event.
+        event: its type.
+        payload: the alert's snapshot.
+        accepted_at: when the alert was committed; its time to live begins then.
         channel: id, name, type.
         rule: id and name of the first rule that asked for it.
         user_id: the one user to notify, where no rule asked for it.
+        now: when the job is made.
     """
     return {
         "tenant_id": tenant_id,

@@ -1,9 +1,9 @@
-"""How deliveries and jobs change: claimed, settled and counted, each in a number of statements that does not depend on
-how many there are.
+"""How deliveries and jobs change: claimed, settled and counted, in a fixed number of statements each.
 
-A claim is a guarded UPDATE, so two live workers never hold the same delivery; `attempts` is its fencing token, so a
-worker that lost its lease settles nothing. Totals and the state of a job change in the transaction that ends its
-deliveries: targets = delivered + failed + suppressed + superseded + expired + in progress, always.
+A claim is a guarded UPDATE, so two live workers never hold the same delivery; `attempts` is its fencing
+token, so a worker that lost its lease settles nothing. Totals and the state of a job change in the
+transaction that ends its deliveries: targets = delivered + failed + suppressed + superseded + expired + in
+progress, always.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from peewee import JOIN, Value, fn
 
 from model import bulk
-from model.database import database, is_sqlite
+from model.database import database, is_sqlite, tuples
 from model.states import FINAL_STATES, DeliveryState, JobState, Reason
 from model.tables import Delivery, Device, Job
 
@@ -111,9 +111,9 @@ def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> li
 def load(delivery_ids: Sequence[int], *, now: datetime) -> list[Claim]:
     """Read what was claimed. Call it after the claim's commit.
 
-    Whether a later event exists, or an earlier one is under way, is asked only now: of two workers that claim two
-    events of one alert at the same time, each has committed its claim before it looks for the other's, so at least one
-    of them sees it. (Dekker's argument: raise the flag, then look.)
+    Whether a later event exists, or an earlier one is under way, is asked only now: of two workers that claim
+    two events of one alert at the same time, each has committed its claim before it looks for the other's, so
+    at least one of them sees it. (Dekker's argument: raise the flag, then look.)
     """
     if not delivery_ids:
         return []
@@ -135,18 +135,21 @@ def load(delivery_ids: Sequence[int], *, now: datetime) -> list[Claim]:
     )
     query = (
         Delivery.select(
-            Delivery.id, Delivery.job, Delivery.tenant_id, Delivery.channel_id, Delivery.device_id, Delivery.user_id,
-            Delivery.sender, Delivery.attempts, Delivery.expires_at, Job.alert_id, Job.deliver_on_event, Job.payload,
-            Job.severity, Job.is_critical, Job.accepted_at, fn.EXISTS(later), fn.EXISTS(earlier),
-            Device.platform, Device.token, Device.subscription, Device.disabled_at.is_null(False),
+            Delivery.id, Delivery.job, Delivery.tenant_id, Delivery.channel_id, Delivery.device_id,
+            Delivery.user_id, Delivery.sender, Delivery.attempts, Delivery.expires_at, Job.alert_id,
+            Job.deliver_on_event, Job.payload, Job.severity, Job.is_critical, Job.accepted_at,
+            fn.EXISTS(later), fn.EXISTS(earlier), Device.platform, Device.token, Device.subscription,
+            Device.disabled_at.is_null(is_null=False),
         )
         .join(Job, on=Delivery.job == Job.id)
         .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
         .where(Delivery.id.in_(list(delivery_ids)))
         .order_by(Delivery.id)
-        .tuples()
     )  # fmt: skip
-    return [Claim(*row[:15], now, bool(row[15]), bool(row[16]), *row[17:20], bool(row[20])) for row in query]
+    return [
+        Claim(*(*row[:15], now, bool(row[15]), bool(row[16]), *row[17:20], bool(row[20])))
+        for row in tuples(query)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +187,15 @@ def settle(
     """Write what became of claims, and count what ended. Within a transaction of the caller's.
 
     Args:
+        settlements: at most one for each claim.
+        now: when what ends has ended.
         grace: how long after its due time a retry's message may be under way before the sweep sends another.
 
     Returns:
-        The deliveries that were still ours (the others' leases ended, and somebody else holds them now), and the jobs
-        that ended with them.
+        The deliveries that were still ours (the others' leases ended, and somebody else holds them now), and
+        the jobs that ended with them.
     """
-    # Rows are locked in one order by everybody, so that two workers that share jobs cannot wait for each other.
+    # All lock rows in one order, so that two workers that share jobs cannot wait for each other.
     lock_jobs({settlement.claim.job_id for settlement in settlements})
     rows = [
         {
@@ -231,6 +236,7 @@ def count(ended: Counter[tuple[int, DeliveryState]], *, now: datetime) -> list[E
 
     Args:
         ended: how many deliveries of a job ended in a state, by (job id, state).
+        now: when they did.
 
     Returns:
         The jobs that ended by it.
@@ -240,7 +246,10 @@ def count(ended: Counter[tuple[int, DeliveryState]], *, now: datetime) -> list[E
         per_job.setdefault(job_id, Counter())[state.value.lower()] += number
     if not per_job:
         return []
-    rows = [{"id": job_id, **{name: counts[name] for name in COUNTERS}} for job_id, counts in sorted(per_job.items())]
+    rows = [
+        {"id": job_id, **{name: counts[name] for name in COUNTERS}}
+        for job_id, counts in sorted(per_job.items())
+    ]
     sums = ", ".join(f"{name} = t.{name} + r.{name}" for name in COUNTERS)
     own = "" if is_sqlite() else "t."
     cursor = database.execute_sql(
@@ -250,23 +259,25 @@ def count(ended: Counter[tuple[int, DeliveryState]], *, now: datetime) -> list[E
         f"RETURNING {own}id, {own}state, {own}channel_type, {own}user_id, {own}accepted_at",
         (Job.finished_at.db_value(now), bulk.encode(Job, rows)),
     )
+    moment = Job.accepted_at.python_value
     return [
-        Ended(job_id, JobState(state), channel_type, user_id, Job.accepted_at.python_value(accepted_at))
+        Ended(job_id, JobState(state), channel_type, user_id, moment(accepted_at))
         for job_id, state, channel_type, user_id, accepted_at in cursor.fetchall()
         if state != JobState.PROCESSING
     ]
 
 
 def lock_jobs(job_ids: Iterable[int]) -> None:
-    """Lock jobs in the order of their ids until the end of the transaction. SQLite's writers are alone anyway."""
+    """Lock jobs, by ascending id, until the end of the transaction. SQLite's writers are alone anyway."""
     if not is_sqlite():
-        list(Job.select(Job.id).where(Job.id.in_(sorted(job_ids))).order_by(Job.id).for_update().tuples())
+        list(tuples(Job.select(Job.id).where(Job.id.in_(sorted(job_ids))).order_by(Job.id).for_update()))
 
 
 def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> list[Ended]:
     """End what still waits to be sent for earlier events of these jobs' alerts on the same channels.
 
-    What is being sent at this moment is left to its worker, which finds the later job when it settles a retry.
+    What is being sent at this moment is left to its worker, which finds the later job when it settles a
+    retry.
     """
     older = Job.alias()
     query = (
@@ -280,27 +291,24 @@ def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> list[Ended]:
         )
         .where(Job.id.in_(list(job_ids)) & older.finished_at.is_null())
         .order_by(older.id)
-        .tuples()
     )
-    waiting = [row[0] for row in query]
+    waiting = [row[0] for row in tuples(query)]
     if not waiting:
         return []
     lock_jobs(waiting)
     states = [DeliveryState.PENDING, DeliveryState.RETRYING, DeliveryState.DEFERRED]
-    ended = (
+    ended = tuples(
         Delivery.update(
             state=DeliveryState.SUPERSEDED, reason=Reason.LATER_EVENT, finished_at=now, sweep_at=None
         )
         .where(Delivery.job.in_(waiting) & Delivery.state.in_(states))
         .returning(Delivery.job)
-        .tuples()
-        .execute()
     )
     return count(Counter((row[0], DeliveryState.SUPERSEDED) for row in ended), now=now)
 
 
 def conservation(tenant_id: str | None = None) -> dict[str, int]:
-    """The equation of the promise, from one statement: targets, each final state, and in_progress from the deliveries.
+    """The equation of the promise, checked: targets, what ended in each final state, and in_progress.
 
     Raises:
         AssertionError: it does not hold; the text gives both sides.
@@ -325,4 +333,3 @@ def conservation(tenant_id: str | None = None) -> dict[str, int]:
     if totals != expected:
         raise AssertionError(f"jobs say {totals}, deliveries say {expected}")
     return totals
-

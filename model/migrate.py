@@ -1,4 +1,4 @@
-"""Bring the database's schema up to date with Peewee's own migrations, safely when several processes start at once."""
+"""The schema, brought up to date by Peewee's own migrations, also when several processes start at once."""
 
 from __future__ import annotations
 

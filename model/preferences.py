@@ -1,8 +1,8 @@
 """What a user wants to hear of, and when: the verdict on one notification for one user, pure.
 
-Quiet hours are wall-clock times in the user's own zone, start inclusive, end exclusive. A window that ends at or before
-its start crosses midnight and belongs to the day on which it starts. Because it is the clock on the wall that decides,
-both days of the year on which the clocks change come out as the user reads them.
+Quiet hours are wall-clock times in the user's own zone, start inclusive, end exclusive. A window that ends at
+or before its start crosses midnight and belongs to the day on which it starts. Because it is the clock on the
+wall that decides, both days of the year on which the clocks change come out as the user reads them.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from model.alert import Identifier
+from model.alert import Identifier  # noqa: TC001  # pydantic reads it at run time
 from model.states import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+DAYS: tuple[Day, ...] = get_args(Day)
 
 
 def _zone(value: str) -> str:
@@ -87,7 +87,9 @@ class Preference(BaseModel):
         if self.quiet_hours_start == "24:00":
             raise ValueError("quiet_hours_start must be before 24:00")
         if self.quiet_hours_start == self.quiet_hours_end:
-            raise ValueError("quiet_hours_end must differ from quiet_hours_start; 00:00 to 24:00 is a whole day")
+            raise ValueError(
+                "quiet_hours_end must differ from quiet_hours_start; 00:00 to 24:00 is a whole day"
+            )
         return self
 
     def verdict(self, alert: Mapping[str, Any], *, is_critical: bool, at: datetime) -> Verdict:
@@ -104,9 +106,9 @@ class Preference(BaseModel):
             if not camera.enabled:
                 return Verdict("suppress", Reason.CAMERA_DISABLED)
             kind = details.get("smart_detection_type")
-            if kind is not None and camera.smart_detection_types is not None:
-                if str(kind) not in camera.smart_detection_types:
-                    return Verdict("suppress", Reason.DETECTION_TYPE)
+            wanted = camera.smart_detection_types
+            if kind is not None and wanted is not None and str(kind) not in wanted:
+                return Verdict("suppress", Reason.DETECTION_TYPE)
         if not self.is_quiet(at) or (is_critical and self.critical_overrides_quiet_hours):
             return DELIVER
         if self.quiet_hours_action == "defer":
@@ -120,10 +122,10 @@ class Preference(BaseModel):
         return self._window(self._wall(at)) is not None
 
     def quiet_until(self, at: datetime) -> datetime:
-        """The first moment after `at`, in UTC, at which it is no longer quiet; `at` itself if it is not quiet then.
+        """The first moment from `at` on, in UTC, at which it is not quiet.
 
-        Windows that touch each other are followed for at most eight days, so that a user who is never to be disturbed
-        gets a moment a week away rather than an endless search.
+        Windows that touch each other are followed for at most eight days, so that a user who is never to be
+        disturbed gets a moment a week away rather than an endless search.
         """
         for _ in range(8):
             end = self._window(self._wall(at)) if self.quiet_hours_enabled else None
@@ -155,8 +157,8 @@ def _on(day: date, clock: str) -> datetime:
 def _first_moment(wall: datetime, *, after: datetime, zone: ZoneInfo) -> datetime:
     """The first moment after another at which a clock in this zone has reached a wall-clock time.
 
-    An hour that happens twice gives two candidates. An hour that is skipped gives none: then it is the moment of the
-    jump, found by bisection between the two readings (PEP 495) of the time that never was.
+    An hour that happens twice gives two candidates. An hour that is skipped gives none: then it is the moment
+    of the jump, found by bisection between the two readings (PEP 495) of the time that never was.
     """
     early, late = sorted(wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if early.astimezone(zone).replace(tzinfo=None) == wall:

@@ -28,7 +28,7 @@ class Problem:
         return f"{self.field}: {self.rule}" if self.field else self.rule
 
 
-class InvalidInput(ValueError):
+class InvalidInput(ValueError):  # noqa: N818  # a refusal, and the name that callers know
     """Input was refused, whole. Nothing of it was stored."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -48,10 +48,13 @@ def problems_of(error: ValidationError, *, prefix: str = "", known: Iterable[str
     """Translate pydantic's errors. The offending value is never quoted: it may be a secret.
 
     Args:
+        error: what pydantic raised.
         prefix: the path of the validated object within the whole input.
         known: the names of its fields, to guess what a typo meant.
     """
-    return [Problem(path(item["loc"], prefix), _rule(item, known)) for item in error.errors(include_input=False)]
+    return [
+        Problem(path(item["loc"], prefix), _rule(item, known)) for item in error.errors(include_input=False)
+    ]
 
 
 def _rule(item: Any, known: Iterable[str]) -> str:

@@ -64,7 +64,10 @@ def _result(job: Job, deliveries: Iterable[Delivery]) -> dict[str, Any]:
         for delivery in deliveries
     ]
     users = {result["user_id"] for result in results}
-    count = {status: sum(result["status"] == status for result in results) for status in ("success", "failure", "skipped")}
+    count = {
+        status: sum(result["status"] == status for result in results)
+        for status in ("success", "failure", "skipped")
+    }
     return {
         "user_id": job.user_id or (users.pop() if len(users) == 1 else None),
         "total_devices": len(results),
@@ -72,7 +75,9 @@ def _result(job: Job, deliveries: Iterable[Delivery]) -> dict[str, Any]:
         "failure_count": count["failure"],
         "skipped_count": count["skipped"],
         "results": results,
-        "duration_ms": round((job.finished_at - job.accepted_at).total_seconds() * 1000, 3) if job.finished_at else None,
+        "duration_ms": round((job.finished_at - job.accepted_at).total_seconds() * 1000, 3)
+        if job.finished_at
+        else None,
         "all_succeeded": job.finished_at is not None and count["success"] + count["skipped"] == len(results),
     }
 

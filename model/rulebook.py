@@ -1,15 +1,16 @@
 """A tenant's rules, compiled once for each version of them.
 
-`tenants.version` grows with every change of a rule or channel (triggers see to it, so that no writer can forget), and
-one small read tells whether the compiled form still holds.
+`tenants.version` grows with every change of a rule or channel (triggers see to it, so that no writer can
+forget), and one small read tells whether the compiled form still holds.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from model.database import tuples
 from model.rules import Rule, RuleSpec, in_order
 from model.tables import Channel, RoutingRule, Tenant
 
@@ -45,9 +46,9 @@ def spec_of(row: RoutingRule) -> RuleSpec:
 def rulebooks(tenant_ids: Iterable[str]) -> dict[str, RuleBook]:
     """The books of some tenants, read anew where their version has changed."""
     wanted = sorted(set(tenant_ids))
-    versions = dict(Tenant.select(Tenant.tenant_id, Tenant.version).where(Tenant.tenant_id.in_(wanted)).tuples())
     books = {}
-    for tenant_id, version in versions.items():
+    versions = Tenant.select(Tenant.tenant_id, Tenant.version).where(Tenant.tenant_id.in_(wanted))
+    for tenant_id, version in tuples(versions):
         book = _books.get(tenant_id)
         if book is None or book.version != version:
             book = _read(tenant_id, version)
@@ -63,14 +64,18 @@ def forget() -> None:
 
 
 def _read(tenant_id: str, version: int) -> RuleBook:
-    channels = {
+    channels: dict[int, Any] = {
         row[0]: row
-        for row in Channel.select(Channel.id, Channel.name, Channel.channel_type)
-        .where((Channel.tenant == tenant_id) & Channel.is_enabled)
-        .tuples()
+        for row in tuples(
+            Channel.select(Channel.id, Channel.name, Channel.channel_type).where(
+                (Channel.tenant == tenant_id) & Channel.is_enabled
+            )
+        )
     }
     rows = RoutingRule.select().where((RoutingRule.tenant == tenant_id) & RoutingRule.is_enabled)
     rules = in_order(
-        (row.priority, Rule.compile(row.id, row.channel_id, spec_of(row))) for row in rows if row.channel_id in channels
+        (row.priority, Rule.compile(row.id, row.channel_id, spec_of(row)))
+        for row in rows
+        if row.channel_id in channels
     )
     return RuleBook(version, tuple(rules), channels)

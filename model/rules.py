@@ -74,13 +74,15 @@ class Rule:
             events=frozenset(spec.deliver_on),
             min_severity=spec.min_severity or 0,
             alert_type=spec.alert_type or "",
-            tag=(spec.device_tag_key, spec.device_tag_val) if spec.device_tag_key and spec.device_tag_val else None,
+            tag=(spec.device_tag_key, spec.device_tag_val)
+            if spec.device_tag_key and spec.device_tag_val
+            else None,
             site_ids=frozenset(spec.site_ids),
             device_prefixes=tuple(spec.device_prefixes),
             throttle=timedelta(minutes=spec.throttle_minutes) if spec.throttle_minutes else None,
         )
 
-    def mismatch(self, event: str, alert: Mapping[str, Any]) -> str | None:
+    def mismatch(self, event: str, alert: Mapping[str, Any]) -> str | None:  # noqa: PLR0911  # one a filter
         """The first reason why this rule does not match, or None: it matches.
 
         Args:
@@ -102,7 +104,7 @@ class Rule:
         return None
 
     def matches(self, event: str, alert: Mapping[str, Any]) -> bool:
-        """Whether the alert passes every filter. The throttle is a matter of history, not of the alert: see below."""
+        """Whether the alert passes every filter. The throttle is a matter of history: see is_throttled."""
         return self.mismatch(event, alert) is None
 
     def is_throttled(self, last_notified_at: datetime | None, now: datetime) -> bool:
@@ -110,8 +112,13 @@ class Rule:
 
         Args:
             last_notified_at: the latest delivery of the alert to this channel that succeeded or is under way.
+            now: the moment for which to decide.
         """
-        return self.throttle is not None and last_notified_at is not None and now - last_notified_at < self.throttle
+        return (
+            self.throttle is not None
+            and last_notified_at is not None
+            and now - last_notified_at < self.throttle
+        )
 
 
 def _tag(alert: Mapping[str, Any], key: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from peewee import fn
 
-from model.database import UtcDateTimeField, utcnow
+from model.database import UtcDateTimeField, tuples, utcnow
 from model.states import IN_PROGRESS, DeliveryState, JobState
 from model.tables import Alert, Delivery, Job
 
@@ -21,7 +21,7 @@ class Stage:
 
     Attributes:
         name: match, fanout or deliver.
-        oldest_seconds: how long the oldest has waited beyond the moment from which it could be done; 0 for none.
+        oldest_seconds: how long the oldest has waited since it could be done; 0 for none.
     """
 
     name: str
@@ -39,10 +39,10 @@ def backlog(tenant_id: str | None = None, *, now: datetime | None = None) -> lis
     )
     found = []
     for name, table, since, tenant in stages:
-        query = table.select(fn.COUNT(table.id), fn.MIN(since)).where(table.sweep_at.is_null(False))
+        query = table.select(fn.COUNT(table.id), fn.MIN(since)).where(table.sweep_at.is_null(is_null=False))
         if tenant_id is not None:
             query = query.where(tenant == tenant_id)
-        number, oldest = query.tuples().first()
+        number, oldest = next(tuples(query))
         oldest = UtcDateTimeField.python_value(Job.created_at, oldest)
         found.append(Stage(name, number, max(0.0, (now - oldest).total_seconds()) if oldest else 0.0))
     return found
@@ -57,8 +57,9 @@ def status(tenant_id: str | None = None) -> dict[str, Any]:
         alerts = alerts.where(Alert.tenant == tenant_id)
         jobs = jobs.where(Job.tenant == tenant_id)
         deliveries = deliveries.where(Delivery.tenant_id == tenant_id)
-    accepted, matched = alerts.tuples().first()
-    by_job, by_delivery = dict(jobs.tuples()), dict(deliveries.tuples())
+    accepted, matched = next(tuples(alerts))
+    by_job: dict[str, int] = dict(row[:2] for row in tuples(jobs))
+    by_delivery: dict[str, int] = dict(row[:2] for row in tuples(deliveries))
     stages = backlog(tenant_id)
     return {
         "alerts": {"accepted": accepted, "matched": matched, "unmatched": accepted - matched},

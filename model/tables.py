@@ -1,8 +1,8 @@
-"""The tables. DESIGN: a row of `deliveries` is one target of one job, a row of `notification_log` one attempt at it.
+"""The tables: a row of `deliveries` is one target of one job, a row of `notification_log` one attempt at it.
 
-Three tables carry `sweep_at`: the moment from which the sweep may send the row on because its message must be lost. It
-is NULL once nothing remains to be done, so that its partial index holds the work in progress only, however long the
-tables grow. `attempts` of a delivery doubles as the fencing token of its claim.
+Three tables carry `sweep_at`: the moment from which the sweep may send the row on because its message must be
+lost. It is NULL once nothing remains to be done, so that its partial index holds the work in progress only,
+however long the tables grow. `attempts` of a delivery doubles as the fencing token of its claim.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from peewee import (
 from model.database import BaseModel, EncryptedJsonField, JsonField, UtcDateTimeField, utcnow
 from model.states import DeliveryState, JobState
 
-#: The device_id of a delivery whose target is the channel itself. Not NULL: NULLs never conflict in a unique index.
+#: The device_id of a delivery to the channel itself. Not NULL: NULLs never conflict in a unique index.
 NO_DEVICE = 0
 
 
 class Tenant(BaseModel):
-    """Who has channels, rules and users of their own. `version` grows with every change of a rule or channel."""
+    """Who has channels, rules and users. `version` grows with every change of a rule or channel."""
 
     tenant_id = CharField(primary_key=True, max_length=64)
     version = IntegerField(default=1)
@@ -46,6 +46,7 @@ class ApiKey(BaseModel):
 
     id = AutoField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", backref="api_keys")
+    tenant_id: str
     role = CharField(max_length=16)
     name = CharField(max_length=255, default="")
     prefix = CharField(max_length=16)
@@ -64,6 +65,7 @@ class Channel(BaseModel):
 
     id = AutoField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", backref="channels")
+    tenant_id: str
     name = CharField(max_length=255)
     channel_type = CharField(max_length=32)
     config = EncryptedJsonField()
@@ -86,7 +88,9 @@ class RoutingRule(BaseModel):
 
     id = AutoField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", backref="rules")
+    tenant_id: str
     channel = ForeignKeyField(Channel, on_delete="CASCADE", backref="rules")
+    channel_id: int
     name = CharField(max_length=255)
     min_severity = IntegerField(null=True)
     alert_type = CharField(max_length=255, null=True)
@@ -109,10 +113,11 @@ class RoutingRule(BaseModel):
 
 
 class Alert(BaseModel):
-    """One event of one alert: the intake ledger. Its id is the order of acceptance, which decides what is later."""
+    """One event of one alert: the intake ledger. Its id is the order of acceptance: what is later."""
 
     id = BigAutoField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
+    tenant_id: str
     alert_id = CharField(max_length=255)
     event_type = CharField(max_length=16)
     payload = JsonField()
@@ -133,12 +138,13 @@ class Alert(BaseModel):
 class Job(BaseModel):
     """An alert event x a channel, with a snapshot of the alert and the sums of its deliveries.
 
-    `sequence` is the id of the alert event: of two jobs for one alert on one channel the greater is the later.
-    Channel and rule are soft references, and names are kept: the record outlives what it names.
+    `sequence` is the id of the alert event: of two jobs for one alert on one channel the greater is the
+    later. Channel and rule are soft references, and names are kept: the record outlives what it names.
     """
 
     id = BigAutoField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
+    tenant_id: str
     alert_id = CharField(max_length=255)
     deliver_on_event = CharField(max_length=16)
     sequence = BigIntegerField()
@@ -182,6 +188,7 @@ class Delivery(BaseModel):
 
     id = BigAutoField()
     job = ForeignKeyField(Job, on_delete="CASCADE", index=False)
+    job_id: int
     tenant_id = CharField(max_length=64)
     channel_id = IntegerField()
     device_id = BigIntegerField(default=NO_DEVICE)
@@ -209,10 +216,11 @@ class Delivery(BaseModel):
 
 
 class Device(BaseModel):
-    """A user's phone or browser. `address_hash` (SHA-256 of token or endpoint) makes it unique within its app."""
+    """A user's phone or browser, unique in its app by `address_hash` (SHA-256 of token or endpoint)."""
 
     id = BigAutoField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
+    tenant_id: str
     user_id = CharField(max_length=255)
     platform = CharField(max_length=16)
     app_id = CharField(max_length=255, default="")
@@ -235,6 +243,7 @@ class PreferenceRow(BaseModel):
     """What a user wants to hear of, and when. The fields' meaning is in model.preferences."""
 
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
+    tenant_id: str
     user_id = CharField(max_length=255)
     preferences = JsonField()
     updated_at = UtcDateTimeField(default=utcnow)
@@ -284,7 +293,8 @@ class SweepLease(BaseModel):
 
 
 for _table in (Alert, Job, Delivery):
-    _table.add_index(_table.sweep_at, name=f"{_table._meta.table_name}_due", where=SQL("sweep_at IS NOT NULL"))  # noqa: SLF001  # Peewee's own name for it
+    _due = f"{_table._meta.table_name}_due"  # noqa: SLF001  # Peewee's own name for it
+    _table.add_index(_table.sweep_at, name=_due, where=SQL("sweep_at IS NOT NULL"))
 Delivery.add_index(
     Delivery.tenant_id,
     Delivery.channel_id,

@@ -1,4 +1,4 @@
-"""Encryption of secrets at rest: Fernet (AES-128-CBC with HMAC-SHA-256), newest key first, so that keys can rotate.
+"""Encryption of secrets at rest: Fernet (AES-128-CBC, HMAC-SHA-256), newest key first: keys can rotate.
 
 https://cryptography.io/en/latest/fernet/
 """
@@ -26,8 +26,10 @@ class Vault:
         self._fernet: MultiFernet | None = None
 
     def open(self, settings: Settings) -> None:
-        """Take the keys from the settings or, beside an SQLite file, from its own key file. They are read, and that
-        file is made, when the first secret is."""
+        """Take the keys from the settings or, beside an SQLite file, from its own key file.
+
+        They are read, and that file is made, when the first secret is.
+        """
         self._settings, self._fernet = settings, None
 
     def encrypt(self, plain: bytes) -> str:
@@ -57,7 +59,9 @@ class Vault:
             if self._settings is None:
                 raise SettingsError("the database was not opened: call open_database(settings) first")
             keys = [key.get_secret_value() for key in self._settings.secret_keys]
-            self._fernet = MultiFernet([Fernet(key) for key in keys or _keys_beside(self._settings.sqlite_path)])
+            self._fernet = MultiFernet(
+                [Fernet(key) for key in keys or _keys_beside(self._settings.sqlite_path)]
+            )
         return self._fernet
 
 
