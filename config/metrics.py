@@ -8,6 +8,7 @@ variable at their boot.
 from __future__ import annotations
 
 import functools
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,7 +58,17 @@ class Metrics:
         self.swept = counter("tocsin_swept_total", "Rows that the sweep sent on.", ["stage"])
 
 
+_making = threading.Lock()
+
+
 @functools.cache
+def _made() -> Metrics:
+    return Metrics()
+
+
 def metrics() -> Metrics:
     """The metrics of this process."""
-    return Metrics()
+    # functools.cache may call twice when two threads come at once, and a second registration is refused: a worker's first
+    # two messages would do that, and one of them would be lost until the sweep.
+    with _making:
+        return _made()
