@@ -68,7 +68,7 @@ def _made() -> Metrics:
 
 def metrics() -> Metrics:
     """The metrics of this process."""
-    # functools.cache may call twice when two threads come at once, and a second registration is refused: a worker's first
-    # two messages would do that, and one of them would be lost until the sweep.
+    # functools.cache may call twice when two threads come at once, and a second registration is refused: of a
+    # worker's first two messages one would be lost until the sweep.
     with _making:
         return _made()
