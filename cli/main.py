@@ -1,0 +1,49 @@
+"""The command line's composition root: every group of commands, and the one place where errors become lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from cli import channels, configure, jobs, keys, operate, send
+from cli.errors import ERROR, explain, tell
+
+app = typer.Typer(
+    name="tocsin",
+    help="Alerts in, every channel and device of everybody concerned out, and a record of what happened.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for group in (configure, send, jobs, channels, keys, operate):
+    group.add_to(app)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status. Never a traceback for what a person can mend."""
+    try:
+        status = app(arguments, standalone_mode=False)
+    except typer.Exit as end:
+        return end.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        tell(["interrupted; what was accepted is safe, and a later send or worker goes on with it"])
+        return 130
+    except BrokenPipeError:
+        # Whoever read our answer has had enough. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # click's: an unknown option, a missing argument
+        lines = [usage().rstrip(".") + "; see `tocsin --help`"] if usage else explain(error)
+        if lines is None:
+            raise
+        tell(lines)
+        return ERROR
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""What most commands begin with: settings read, database opened, schema up to date, logs quiet."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from config import Settings
+
+
+@contextmanager
+def session() -> Iterator[Settings]:
+    """The settings, with the database open and a connection for the length of the block.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        CommandError: the schema is not up to date, and is not ours to change.
+    """
+    settings = open_all()
+    from model.database import connection  # noqa: PLC0415  # `--help` need not wait for it
+
+    with connection():
+        yield settings
+
+
+def open_all() -> Settings:
+    """Read the settings, open the database, see to its schema. No connection remains.
+
+    An SQLite file is brought up to date on the way: nobody else could own it. PostgreSQL is a deployment's, where
+    migrating is a step of its own.
+    """
+    from config import get_settings  # noqa: PLC0415  # as above
+    from config.logging import configure_logging  # noqa: PLC0415
+    from model.database import open_database  # noqa: PLC0415
+    from model.migrate import migrate, pending  # noqa: PLC0415
+
+    settings = get_settings()
+    configure_logging(settings)
+    quiet(settings)
+    open_database(settings)
+    if pending():
+        if not settings.is_sqlite:
+            raise CommandError("the database's schema is not up to date; run `tocsin migrate`")
+        migrate()
+    return settings
+
+
+def quiet(settings: Settings) -> None:
+    """Keep the log of a command to what is wrong with Tocsin itself, unless a level was set: its answer says the rest."""
+    if "log_level" not in settings.model_fields_set:
+        logging.getLogger().setLevel(logging.ERROR)

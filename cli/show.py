@@ -1,0 +1,77 @@
+"""How answers look: a table on a terminal, tab-separated lines in a pipe, JSON if asked for."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+TenantOption = Annotated[
+    str | None,
+    typer.Option("--tenant", "-t", help="Whose; by default the only tenant there is.", metavar="TENANT"),
+]
+
+#: The colour of a state or verdict.
+COLOURS = {
+    "DELIVERED": "green", "COMPLETED": "green", "deliver": "green", "ok": "green", "added": "green",
+    "FAILED": "red", "EXPIRED": "red", "PARTIAL": "red", "fail": "red", "removed": "red", "misconfigured": "red",
+    "SUPPRESSED": "yellow", "SUPERSEDED": "yellow", "suppress": "yellow", "defer": "yellow", "warn": "yellow",
+    "changed": "yellow", "failing": "red",
+}  # fmt: skip
+
+
+def document(answer: Any) -> None:
+    """Print JSON: indented for eyes, which read it in pipes too."""
+    import orjson  # noqa: PLC0415  # `--help` need not wait for it
+
+    sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "none") -> None:
+    """Print rows. In a pipe: one line a row, tabs between, a heading first, nothing cut."""
+    lines = [[_text(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in ([name.replace(" ", "_") for name in columns], *lines):
+            print("\t".join(line))
+        return
+    from rich import box  # noqa: PLC0415  # only a terminal needs it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not lines:
+        Console().print(f"[dim]{empty}[/dim]")
+        return
+    drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for line in lines:
+        drawn.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
+    Console().print(drawn)
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values, one a line."""
+    for name, value in rows:
+        print(f"{name}\t{_text(value)}" if not sys.stdout.isatty() else f"{name + ':':<16}{_text(value)}")
+
+
+def note(text: str) -> None:
+    """Say something beside the answer: on stderr, so that a pipe gets the answer alone."""
+    print(text, file=sys.stderr)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    # What producers and providers wrote may hold control characters, and a terminal would obey them.
+    return "".join(char if char.isprintable() else " " for char in str(value))
