@@ -62,12 +62,15 @@ class Runtime:
         """Close the senders and the loop."""
         if self._loop is None or self._thread is None:
             return
-        self.run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        if not self._thread.is_alive():
-            self._loop.close()
-        self._loop = self._thread = None
+        loop, thread = self._loop, self._thread
+        try:
+            self.run(self._close())
+        finally:
+            self._loop = self._thread = None
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout=5)
+            if not thread.is_alive():
+                loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop, from a worker's thread, and wait for it.

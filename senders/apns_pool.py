@@ -8,6 +8,7 @@ in line, and one attempt to connect serves all who wait for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
@@ -112,6 +113,8 @@ class ApnsPool(APNsKeyConnectionPool):
 
     connections: list[ApnsProtocol]  # type: ignore[assignment]  # aioapns' own are never put there
 
+    CLOSE_TIMEOUT: ClassVar[float] = 1.0
+
     def __init__(
         self,
         host: str,
@@ -187,9 +190,16 @@ class ApnsPool(APNsKeyConnectionPool):
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
-        for connection in list(self.connections):
+        closing = list(self.connections)
+        for connection in closing:
             connection.close()
-        await asyncio.sleep(0)  # lets the transports begin their close
+        # A TLS connection ends by an exchange. The loop must not close before it has, and not wait for a dead peer.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.CLOSE_TIMEOUT):
+                await asyncio.gather(*(connection.lost.wait() for connection in closing))
+        for connection in closing:
+            if not connection.lost.is_set() and connection.transport is not None:
+                connection.transport.abort()
 
     async def _connect(self) -> None:
         try:

@@ -152,6 +152,7 @@ class ApnsProtocol(APNsTLSClientProtocol):
         super().__init__("", asyncio.get_running_loop(), None, token)
         self.conn.state_machine = _ServesAfterGoaway()
         self.ready: asyncio.Future[None] = self.loop.create_future()
+        self.lost = asyncio.Event()
         self.is_gone = False
         self._token = token
         self._on_capacity = on_capacity
@@ -268,6 +269,7 @@ class ApnsProtocol(APNsTLSClientProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Everything still under way ends here."""
+        self.lost.set()
         if self.inactivity_timer:
             self.inactivity_timer.cancel()
         self._retire(f"{self._loss}: {exc}" if exc else self._loss)

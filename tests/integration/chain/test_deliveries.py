@@ -1,0 +1,328 @@
+"""From alerts to what came of them: every state that a delivery can end in, by a real cause."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import actors
+from actors.broker import runtime
+from model.database import connection, utcnow
+from model.problems import InvalidInput
+from model.results import dispatch_results, job_document
+from model.tables import Alert, Channel, Delivery, Device, Job
+from receivers import Answer
+
+if TYPE_CHECKING:
+    from tests.integration.chain.conftest import Chain
+
+OPEN = {"alert_id": 1, "severity": 3, "message": "Smoke"}
+
+
+def test_one_alert_reaches_every_channel_that_a_rule_names_once(chain: Chain) -> None:
+    # Given two rules that reach one channel, one that reaches another, and one that does not match
+    first, second = chain.channel("first"), chain.channel("second")
+    for fields in ({"channel": first}, {"channel": first, "min_severity": 1}, {"channel": second}):
+        chain.rule(**fields)
+    chain.rule(chain.channel("third"), min_severity=4)
+
+    # When an alert comes, and comes again
+    accepted = chain.send(OPEN)
+    again = chain.send(OPEN, OPEN)
+
+    # Then each channel got it once, signed and valid
+    assert (accepted.accepted, accepted.duplicates, again.accepted, again.duplicates) == (1, 0, 0, 2)
+    assert chain.settled() == [
+        ("1", "OPEN", "first", "DELIVERED", None, 1),
+        ("1", "OPEN", "second", "DELIVERED", None, 1),
+    ]
+    assert sorted((each.target, each.valid) for each in chain.far.webhook.received) == [("first", True), ("second", True)]
+
+
+def test_the_webhooks_body_is_the_alert_as_accepted(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"))
+    alert = {
+        "alert_id": 7, "severity": 5, "device_id": "cam-1", "triggered_at": "2026-03-29T01:30:00+02:00",
+        "details": {"device_tags": {"a": 1}, "x": [None, 1.5, "ü"]},
+    }  # fmt: skip
+    chain.send(alert)
+    chain.settled()
+    (received,) = chain.far.webhook.received
+    (job,) = chain.jobs()
+    assert received.content["type"] == "alert.open"
+    assert received.content["data"] == {**alert, "event_type": "OPEN", "tenant_id": "acme", "job_id": job.id}
+
+
+def test_a_transient_failure_is_tried_again_until_it_works(chain: Chain) -> None:
+    chain.rule(chain.channel("flaky"))
+    chain.far.webhook.script("flaky", [Answer(503), Answer(reset=True), Answer(429, headers={"Retry-After": "0"})])
+    chain.send(OPEN)
+    assert chain.settled() == [("1", "OPEN", "flaky", "DELIVERED", None, 4)]
+    # The same id at every attempt, so that the far side can drop a repeat.
+    assert len({each.id for each in chain.far.webhook.received}) == 1
+    assert [entry.outcome for entry in chain.log()] == ["transient"] * 3 + ["ok"]
+    (job,) = chain.jobs()
+    with connection():
+        (result,) = dispatch_results([job])[job.id]["results"]
+    assert (result["attempts"], result["retry_count"], result["status"]) == (4, 3, "success")
+
+
+def test_retries_end(chain: Chain) -> None:
+    chain.rule(chain.channel("down"))
+    never = chain.channel("never", url=chain.far.webhook.url("never"), secret=chain.far.webhook.secret, max_retries=0)
+    chain.rule(never)
+    chain.far.webhook.always("*", Answer(503))
+    chain.send(OPEN)
+    assert chain.settled() == [
+        ("1", "OPEN", "down", "FAILED", "exhausted", 4),
+        ("1", "OPEN", "never", "FAILED", "exhausted", 1),
+    ]
+    with connection():
+        assert {row.health for row in Channel.select()} == {"failing"}
+
+
+def test_retry_after_is_honoured(chain: Chain) -> None:
+    chain.rule(chain.channel("busy"))
+    chain.far.webhook.script("busy", [Answer(429, headers={"Retry-After": "2"})])
+    chain.send(OPEN)
+    assert chain.settled() == [("1", "OPEN", "busy", "DELIVERED", None, 2)]
+    first, second = chain.far.webhook.received
+    assert second.monotonic - first.monotonic >= 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "reason", "health"),
+    [
+        (Answer(400), "FAILED", "rejected", "failing"),
+        (Answer(302, headers={"Location": "http://127.0.0.1/"}), "FAILED", "misconfigured", "misconfigured"),
+        (Answer(410), "FAILED", "misconfigured", "misconfigured"),
+    ],
+)
+def test_a_permanent_failure_is_tried_once(chain: Chain, answer: Answer, state: str, reason: str, health: str) -> None:
+    chain.rule(chain.channel("hook"))
+    chain.far.webhook.always("hook", answer)
+    chain.send(OPEN)
+    assert chain.settled() == [("1", "OPEN", "hook", state, reason, 1)]
+    with connection():
+        assert Channel.get().health == health
+
+
+def test_a_dead_device_is_disabled_and_the_others_hear_of_it(chain: Chain) -> None:
+    # Given a user with three devices, one of which the provider has forgotten
+    channel = chain.channel("phones", "push", user_ids=["alice"])
+    chain.rule(channel)
+    devices = [chain.device("alice", platform) for platform in ("ios", "android", "web")]
+    chain.far.apns.always(devices[0].token, Answer(dead=True))
+    heard: list[tuple[int, str, str]] = []
+    runtime.on_device_invalid(lambda *told: heard.append(told))
+
+    # When two alerts come, one after the other
+    chain.send(OPEN)
+    chain.settled()
+    chain.send({"alert_id": 2})
+
+    # Then the dead one failed once, was disabled, and is told about; the others got both
+    assert [line[3:] for line in chain.settled()] == [
+        ("FAILED", "target_gone", 1),
+        ("DELIVERED", None, 1),
+        ("DELIVERED", None, 1),
+        ("SUPPRESSED", "device_disabled", 0),
+        ("DELIVERED", None, 1),
+        ("DELIVERED", None, 1),
+    ]
+    with connection():
+        device = Device.get_by_id(devices[0].id)
+    assert device.disabled_at is not None
+    assert "Unregistered" in device.disabled_reason
+    assert [(told[0], told[1]) for told in heard] == [(device.id, "alice")]
+    assert [job.state for job in chain.jobs()] == ["PARTIAL", "COMPLETED"]
+
+
+def test_a_device_that_registered_again_since_stays(chain: Chain) -> None:
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    device = chain.device("alice", registered_at=utcnow() + timedelta(hours=1))
+    chain.far.apns.always(device.token, Answer(dead=True))
+    chain.send(OPEN)
+    assert chain.settled() == [("1", "OPEN", "phones", "FAILED", "target_gone", 1)]
+    with connection():
+        assert Device.get().disabled_at is None
+
+
+def test_preferences_decide_for_each_user(chain: Chain) -> None:
+    # Given users who sleep, who switched a camera off, who want to hear in the morning, and one who does not exist
+    users = ["sleeps", "no-camera", "defers", "listens", "nobody"]
+    chain.rule(chain.channel("phones", "push", user_ids=users))
+    night = {"quiet_hours_enabled": True, "quiet_hours_start": "00:00", "quiet_hours_end": "24:00"}
+    chain.preferences("sleeps", **night)
+    chain.preferences("defers", **night, quiet_hours_action="defer")
+    chain.preferences("no-camera", cameras={"yard": {"enabled": False}})
+    for user in users[:4]:
+        chain.device(user)
+
+    # When an ordinary and a critical alert come
+    details = {"camera_id": "yard"}
+    chain.send({"alert_id": 1, "severity": 2, "details": details})
+    chain.settled()
+    chain.send({"alert_id": 2, "severity": 0, "details": {**details, "is_critical": True}})
+
+    # Then each reason is recorded, and the critical one goes past quiet hours but not to a camera that is off
+    lines = chain.settled()
+    assert [line[3:5] for line in lines[:4]] == [
+        ("SUPPRESSED", "quiet_hours"),
+        ("SUPPRESSED", "camera_disabled"),
+        ("DEFERRED", "quiet_hours"),
+        ("DELIVERED", None),
+    ]
+    assert [line[3:5] for line in lines[4:]] == [
+        ("DELIVERED", None),
+        ("SUPPRESSED", "camera_disabled"),
+        ("DELIVERED", None),
+        ("DELIVERED", None),
+    ]
+    assert chain.totals()["in_progress"] == 1
+
+
+def test_what_was_deferred_is_delivered_when_its_time_comes(chain: Chain) -> None:
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    chain.device("eve")
+    night = {"quiet_hours_enabled": True, "quiet_hours_start": "00:00", "quiet_hours_end": "24:00"}
+    chain.preferences("eve", **night, quiet_hours_action="defer")
+    chain.send(OPEN)
+    assert [line[3] for line in chain.settled()] == ["DEFERRED"]
+    with connection():
+        delivery = Delivery.get()
+        # It does not expire before the morning.
+        assert delivery.expires_at > delivery.next_attempt_at
+        Delivery.update(next_attempt_at=utcnow(), sweep_at=utcnow()).execute()
+    chain.until(lambda: [line[3] for line in chain.lines()] == ["DELIVERED"])
+
+
+def test_a_push_channel_without_devices_ends_with_a_reason(chain: Chain) -> None:
+    chain.rule(chain.channel("phones", "push", user_ids=["nobody"]))
+    chain.send(OPEN)
+    chain.settled()
+    (job,) = chain.jobs()
+    assert (job.state, job.reason, job.targets) == ("SUPPRESSED", "no_devices", 0)
+
+
+def test_a_provider_that_is_not_configured_fails_its_own_deliveries_only(chain: Chain) -> None:
+    runtime.settings = chain.settings.model_copy(update={"fcm_credentials_file": None})
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    for platform in ("ios", "android", "web"):
+        chain.device("alice", platform)
+    chain.stop()
+    chain.start()
+    chain.send(OPEN)
+    assert [line[3:5] for line in chain.settled()] == [
+        ("DELIVERED", None),
+        ("FAILED", "provider_not_configured"),
+        ("DELIVERED", None),
+    ]
+
+
+def test_an_expired_delivery_is_not_sent(chain: Chain) -> None:
+    chain.rule(chain.channel("slow"))
+    chain.far.webhook.always("slow", Answer(503))
+    runtime.settings = chain.settings.model_copy(update={"expiry_error": 0.2, "max_retries": 50})
+    chain.send(OPEN)
+    (line,) = chain.settled()
+    assert line[3:5] == ("EXPIRED", "too_late")
+    assert chain.jobs()[0].state == "EXPIRED"
+
+
+def test_a_disabled_channel_and_a_deleted_one(chain: Chain) -> None:
+    # Given two channels whose retries wait
+    off, gone = chain.channel("off"), chain.channel("gone")
+    chain.rule(off)
+    chain.rule(gone)
+    chain.far.webhook.always("*", Answer(503, headers={"Retry-After": "1"}))
+    chain.send(OPEN)
+    chain.until(lambda: [line[3] for line in chain.lines()] == ["RETRYING", "RETRYING"])
+
+    # When one is switched off and one deleted meanwhile
+    with connection():
+        Channel.update(is_enabled=False).where(Channel.id == off.id).execute()
+        Channel.delete().where(Channel.id == gone.id).execute()
+
+    # Then neither is tried again, and the record says why
+    assert [line[3:] for line in chain.settled()] == [
+        ("SUPPRESSED", "channel_disabled", 1),
+        ("FAILED", "channel_deleted", 1),
+    ]
+
+
+def test_dispatch_to_user_needs_no_rule(chain: Chain) -> None:
+    # Given a user with two devices
+    chain.device("alice", "ios")
+    chain.device("alice", "web")
+
+    # When a notification is queued for them, twice under one id
+    note = {"message": "Your parcel is here", "severity": 1}
+    job_id = actors.dispatch_to_user("alice", note, tenant_id="acme", notification_id="n-1")
+    again = actors.dispatch_to_user("alice", note, tenant_id="acme", notification_id="n-1")
+    result = actors.wait_for_result(job_id, timeout=10)
+
+    # Then both devices got it once, and the result says so
+    assert again == job_id
+    assert result is not None
+    assert (result["user_id"], result["total_devices"], result["success_count"]) == ("alice", 2, 2)
+    assert (result["failure_count"], result["skipped_count"], result["all_succeeded"]) == (0, 0, True)
+    assert {each["platform"] for each in result["results"]} == {"ios", "web"}
+    assert len(chain.far.apns.received) == len(chain.far.webpush.received) == 1
+
+
+def test_waiting_for_a_result_gives_up(chain: Chain) -> None:
+    chain.far.apns.always("*", Answer(stall=True))
+    chain.device("alice", "ios")
+    runtime.settings = chain.settings.model_copy(update={"send_deadline": 2.0, "max_retries": 0})
+    job_id = actors.dispatch_to_user("alice", {"message": "?"}, tenant_id="acme")
+    assert actors.wait_for_result(job_id, timeout=0.2) is None
+    with pytest.raises(LookupError, match="no job"):
+        actors.wait_for_result(10**9, timeout=0)
+    assert [line[3:5] for line in chain.settled()] == [("FAILED", "exhausted")]
+
+
+@pytest.mark.parametrize(
+    ("alert", "words"),
+    [
+        ({"severity": 3}, "alert_id: required"),
+        ({"alert_id": 1, "severity": "high"}, "severity: "),
+        ({"alert_id": 1, "severty": 3}, "severty: no such field; did you mean severity?"),
+        ({"alert_id": 1, "details": {"a": "\0"}}, "details.a: "),
+    ],
+)
+def test_bad_alerts_are_refused_whole(chain: Chain, alert: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        chain.send({"alert_id": 99}, alert)
+    assert f"[1].{words}" in str(refused.value)
+    with connection():
+        assert not Alert.select().exists()
+
+
+def test_an_unknown_tenant_is_refused(chain: Chain) -> None:
+    with pytest.raises(InvalidInput, match="tenant: there is no tenant 'other'"):
+        actors.dispatch_alerts([OPEN], tenant_id="other")
+    with connection():
+        assert not Job.select().exists()
+
+
+def test_one_failing_device_never_stops_another(chain: Chain) -> None:
+    # Given a hundred devices, of which every tenth fails in its own way
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    answers = [Answer(400, reason="PayloadEmpty"), Answer(503), Answer(reset=True), Answer(dead=True)]
+    for number in range(100):
+        device = chain.device(f"user-{number:03}")
+        if number % 10 == 0:
+            chain.far.apns.always(device.token, answers[number // 10 % 4])
+
+    # When an alert comes
+    chain.send(OPEN)
+
+    # Then ninety got it, and ten ended with their own reasons
+    chain.settled()
+    totals = chain.totals()
+    assert (totals["delivered"], totals["failed"], totals["in_progress"]) == (90, 10, 0)
+    document = job_document(chain.jobs()[0])
+    assert document["state"] == "PARTIAL"

@@ -1,0 +1,149 @@
+"""For one alert on one channel a later event wins, and never arrives before an earlier one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.broker import runtime
+from model.database import connection
+from model.tables import Channel, RoutingRule
+from receivers import Answer
+
+if TYPE_CHECKING:
+    from tests.integration.chain.conftest import Chain
+
+EVENTS = ["OPEN", "ACKNOWLEDGED", "ESCALATED", "CLOSED"]
+
+
+def test_closed_supersedes_an_open_that_waits_for_its_retry(chain: Chain) -> None:
+    # Given an OPEN that the far side refused for now
+    chain.rule(chain.channel("hook"), deliver_on=EVENTS)
+    chain.far.webhook.script("hook", [Answer(503, headers={"Retry-After": "60"})])
+    chain.send({"alert_id": 1})
+    chain.until(lambda: [line[3] for line in chain.lines()] == ["RETRYING"])
+
+    # When the alert is closed
+    chain.send({"alert_id": 1, "event_type": "CLOSED"})
+
+    # Then OPEN ends, and only CLOSED arrives
+    assert [line[1:5] for line in chain.settled()] == [
+        ("OPEN", "hook", "SUPERSEDED", "later_event"),
+        ("CLOSED", "hook", "DELIVERED", None),
+    ]
+    assert [job.state for job in chain.jobs()] == ["SUPERSEDED", "COMPLETED"]
+    assert [each.content["type"] for each in chain.far.webhook.received if each.status < 300] == ["alert.closed"]
+
+
+def test_closed_waits_for_an_open_that_is_being_sent(chain: Chain) -> None:
+    # Given an OPEN whose answer takes its time
+    chain.rule(chain.channel("hook"), deliver_on=EVENTS)
+    chain.far.webhook.script("hook", [Answer(delay=1.5)])
+    chain.send({"alert_id": 1})
+    chain.far.webhook.wait_for(1)
+
+    # When the alert is closed meanwhile
+    chain.send({"alert_id": 1, "event_type": "CLOSED"})
+    lines = chain.settled()
+
+    # Then CLOSED arrived after OPEN was answered, and waiting was no attempt
+    assert [line[1:] for line in lines] == [
+        ("OPEN", "hook", "DELIVERED", None, 1),
+        ("CLOSED", "hook", "DELIVERED", None, 1),
+    ]
+    first, second = chain.far.webhook.received
+    assert (first.content["type"], second.content["type"]) == ("alert.open", "alert.closed")
+    assert second.monotonic - first.monotonic >= 1.5
+
+
+def test_an_open_that_fails_while_closed_waits_is_not_tried_again(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"), deliver_on=EVENTS)
+    chain.far.webhook.script("hook", [Answer(503, delay=1)])
+    chain.send({"alert_id": 1})
+    chain.far.webhook.wait_for(1)
+    chain.send({"alert_id": 1, "event_type": "CLOSED"})
+    assert [line[1:5] for line in chain.settled()] == [
+        ("OPEN", "hook", "SUPERSEDED", "later_event"),
+        ("CLOSED", "hook", "DELIVERED", None),
+    ]
+
+
+def test_the_order_of_acceptance_decides_not_the_order_of_messages(chain: Chain) -> None:
+    # Given both events accepted while nobody works, and only CLOSED's message on its way
+    chain.rule(chain.channel("hook"), deliver_on=EVENTS)
+    chain.stop()
+    chain.send({"alert_id": 1}, {"alert_id": 1, "event_type": "CLOSED"})
+    from actors import broker, match_rules  # noqa: PLC0415  # the queue is emptied and filled by hand
+    from model.tables import Alert  # noqa: PLC0415
+
+    broker.flush_all()
+    with connection():
+        first, second = Alert.select().order_by(Alert.id)
+    match_rules.send([second.id])
+    chain.start()
+    chain.until(lambda: [line[3] for line in chain.lines()] == ["DELIVERED"])
+
+    # When OPEN's comes late
+    match_rules.send([first.id])
+
+    # Then it is superseded at birth
+    assert [line[1:4] for line in chain.settled()] == [
+        ("CLOSED", "hook", "DELIVERED"),
+        ("OPEN", "hook", "SUPERSEDED"),
+    ]
+
+
+def test_other_channels_and_other_alerts_are_not_concerned(chain: Chain) -> None:
+    chain.rule(chain.channel("both"), deliver_on=["OPEN", "CLOSED"])
+    chain.rule(chain.channel("open-only"), deliver_on=["OPEN"])
+    chain.far.webhook.script("both", [Answer(503, headers={"Retry-After": "60"})])
+    chain.far.webhook.script("open-only", [Answer(503)])
+    chain.send({"alert_id": 1}, {"alert_id": 2})
+    chain.until(lambda: len(chain.far.webhook.received) >= 4)
+    chain.send({"alert_id": 1, "event_type": "CLOSED"})
+    by_state = {(line[0], line[2]): line[3] for line in chain.settled() if line[1] == "OPEN"}
+    assert by_state[("1", "open-only")] == by_state[("2", "open-only")] == by_state[("2", "both")] == "DELIVERED"
+
+
+def test_a_throttled_rule_skips_what_its_channel_was_notified_of(chain: Chain) -> None:
+    # Given a throttled channel, a second one without throttle, and a third whose first delivery fails
+    chain.rule(chain.channel("calm"), deliver_on=EVENTS, throttle_minutes=10)
+    chain.rule(chain.channel("eager"), deliver_on=EVENTS)
+    chain.rule(chain.channel("broken"), deliver_on=EVENTS, throttle_minutes=10)
+    chain.far.webhook.always("broken", Answer(400))
+
+    # When an alert opens and escalates, and another one opens
+    chain.send({"alert_id": 1})
+    chain.settled()
+    chain.send({"alert_id": 1, "event_type": "ESCALATED"}, {"alert_id": 2})
+    lines = chain.settled()
+
+    # Then the calm channel heard of each alert once; what failed does not use up the throttle
+    def events(channel: str) -> list[tuple[str, str]]:
+        return [(line[0], line[1]) for line in lines if line[2] == channel]
+
+    assert events("calm") == [("1", "OPEN"), ("2", "OPEN")]
+    assert events("eager") == [("1", "OPEN"), ("1", "ESCALATED"), ("2", "OPEN")]
+    assert events("broken") == [("1", "OPEN"), ("1", "ESCALATED"), ("2", "OPEN")]
+
+
+def test_events_of_one_batch_throttle_each_other(chain: Chain) -> None:
+    chain.rule(chain.channel("calm"), deliver_on=EVENTS, throttle_minutes=10)
+    chain.send(*({"alert_id": 1, "event_type": event} for event in EVENTS))
+    assert [line[1] for line in chain.settled()] == ["OPEN"]
+
+
+def test_a_rule_changed_by_anybody_is_seen_by_the_next_alert(chain: Chain) -> None:
+    channel = chain.channel("hook")
+    rule = chain.rule(channel)
+    chain.send({"alert_id": 1})
+    chain.settled()
+    with connection():
+        RoutingRule.update(min_severity=3).where(RoutingRule.id == rule.id).execute()
+    chain.send({"alert_id": 2})
+    chain.settled()
+    with connection():
+        RoutingRule.update(min_severity=None).execute()
+        Channel.update(is_enabled=False).execute()
+    chain.send({"alert_id": 3})
+    assert [line[0] for line in chain.settled()] == ["1"]
+    assert runtime.settings is chain.settings

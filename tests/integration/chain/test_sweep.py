@@ -1,0 +1,104 @@
+"""Losing any message, at any step, loses nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+import actors
+from actors.sweep import HOLDER
+from model.database import connection, utcnow
+from model.tables import Alert, Delivery, Job, SweepLease
+
+if TYPE_CHECKING:
+    from tests.integration.chain.conftest import Chain
+
+LONG_AGO = timedelta(hours=1)
+
+
+def _lose_everything_at(chain: Chain, step: str) -> None:
+    """Bring an alert to a step by hand and lose its message there."""
+    chain.stop()
+    accepted = chain.send({"alert_id": 1})
+    if step != "match":
+        actors.match_rules.fn(list(accepted.ids))
+    if step in {"deliver", "send"}:
+        with connection():
+            actors.fanout_devices.fn([Job.get().id])
+    if step == "send":
+        with connection():
+            # A worker claimed it, and died.
+            Delivery.update(state="SENDING", attempts=1, lease_until=utcnow() - timedelta(seconds=1)).execute()
+    actors.broker.flush_all()
+    with connection():
+        for table in (Alert, Job, Delivery):
+            table.update(sweep_at=utcnow() - LONG_AGO).where(table.sweep_at.is_null(False)).execute()
+
+
+@pytest.mark.parametrize(
+    ("step", "attempts"), [("match", 1), ("fanout", 1), ("deliver", 1), ("send", 2)]
+)
+def test_a_message_lost_at_any_step_is_sent_again(chain: Chain, step: str, attempts: int) -> None:
+    chain.rule(chain.channel("hook"))
+    _lose_everything_at(chain, step)
+    chain.start()
+    chain.until(lambda: bool(chain.lines()))
+    assert chain.settled() == [("1", "OPEN", "hook", "DELIVERED", None, attempts)]
+    assert len(chain.far.webhook.received) == 1
+
+
+def test_what_kills_its_worker_runs_out_of_attempts(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"))
+    _lose_everything_at(chain, "send")
+    with connection():
+        Delivery.update(attempts=4).execute()
+    chain.start()
+    chain.until(lambda: [line[3] for line in chain.lines()] == ["FAILED"])
+    assert chain.lines() == [("1", "OPEN", "hook", "FAILED", "exhausted", 4)]
+    assert not chain.far.webhook.received
+
+
+def test_what_is_under_way_is_left_alone(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"))
+    _lose_everything_at(chain, "send")
+    with connection():
+        Delivery.update(lease_until=utcnow() + timedelta(minutes=1)).execute()
+        assert actors.sweep() == {"match": 0, "fanout": 0, "deliver": 0}
+
+
+def test_one_process_sweeps_at_a_time(chain: Chain) -> None:
+    chain.stop()
+    with connection():
+        SweepLease.delete().execute()
+        SweepLease.create(name="sweep", holder="another", lease_until=utcnow() + timedelta(minutes=1))
+    assert actors.sweep() == {}
+    with connection():
+        SweepLease.update(lease_until=utcnow() - timedelta(seconds=1)).execute()
+    assert actors.sweep() != {}
+    with connection():
+        assert SweepLease.get().holder == HOLDER
+
+
+def test_a_swept_row_is_not_swept_again_at_once(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"))
+    _lose_everything_at(chain, "deliver")
+    assert actors.sweep()["deliver"] == 1
+    assert actors.sweep()["deliver"] == 0
+
+
+def test_a_message_that_comes_twice_does_nothing_twice(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"))
+    accepted = chain.send({"alert_id": 1})
+    chain.settled()
+    with connection():
+        job, delivery = Job.get().id, Delivery.get().id
+    for actor, row in ((actors.match_rules, accepted.ids[0]), (actors.fanout_devices, job), (actors.deliver, delivery)):
+        actor.send([row])
+        actor.send([row, row])
+    actors.broker.join("tocsin.match", timeout=5000)
+    actors.broker.join("tocsin.fanout", timeout=5000)
+    actors.broker.join("tocsin.deliver", timeout=5000)
+    assert chain.lines() == [("1", "OPEN", "hook", "DELIVERED", None, 1)]
+    assert len(chain.far.webhook.received) == 1
