@@ -6,6 +6,9 @@ https://cryptography.io/en/latest/fernet/
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -13,8 +16,6 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from config import SettingsError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from config import Settings
 
 
@@ -51,8 +52,12 @@ class Vault:
             ) from None
 
     def rotate(self, token: str) -> str:
-        """The same secret under the newest key."""
-        return self._opened().rotate(token.encode()).decode()
+        """The same secret under the newest key.
+
+        Raises:
+            SettingsError: none of the keys fits.
+        """
+        return self.encrypt(self.decrypt(token))
 
     def _opened(self) -> MultiFernet:
         if self._fernet is None:
@@ -68,19 +73,33 @@ class Vault:
 def _keys_beside(sqlite_path: Path) -> list[str]:
     path = sqlite_path.with_name(sqlite_path.name + ".keys")
     try:
-        # O_EXCL: of several processes that start at once one writes the key, and the others read it.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        keys = path.read_text().split()
-        if not keys:
-            raise SettingsError(f"{path} holds no key; restore it, or set TOCSIN_SECRET_KEYS") from None
-        return keys
+        if not path.exists():
+            _write_once(path, Fernet.generate_key() + b"\n")
+        keys = path.read_text(encoding="utf-8").split()
+        for key in keys:
+            Fernet(key)
     except OSError as error:
         raise SettingsError(f"TOCSIN_DATABASE_URL: {path}: {error.strerror}") from None
-    key = Fernet.generate_key().decode()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
-    return [key]
+    except ValueError:
+        keys = []
+    if not keys:
+        raise SettingsError(f"{path} must hold Fernet keys; restore it, or set TOCSIN_SECRET_KEYS") from None
+    return keys
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    """Make a file that only we may read, whole or not at all. Of several processes the first one wins."""
+    descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            # A link, not a rename: it never replaces what another process wrote, and never shows half a key.
+            path.hardlink_to(name)
+    finally:
+        Path(name).unlink()
 
 
 vault = Vault()

@@ -1,0 +1,141 @@
+"""The vault: what it writes only its keys can read, and the key beside an SQLite file is made once."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import Settings, SettingsError, load_settings
+from model.vault import Vault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
+
+
+def _vault(settings: Settings) -> Vault:
+    vault = Vault()
+    vault.open(settings)
+    return vault
+
+
+@given(plain=st.binary(max_size=500))
+def test_what_is_encrypted_comes_back_and_shows_nothing(plain: bytes) -> None:
+    vault = _vault(load_settings(secret_keys=NEW))
+
+    token = vault.encrypt(plain)
+
+    assert vault.decrypt(token) == plain
+    assert len(plain) < 6 or plain not in token.encode()
+
+
+def test_rotation_moves_a_secret_to_the_newest_key() -> None:
+    # Given a secret under the old key
+    token = _vault(load_settings(secret_keys=OLD)).encrypt(b"secret")
+    both = _vault(load_settings(secret_keys=f"{NEW} {OLD}"))
+    assert both.decrypt(token) == b"secret"
+
+    # When it is rotated
+    rotated = both.rotate(token)
+
+    # Then the new key alone reads it, and the old one no longer does
+    assert _vault(load_settings(secret_keys=NEW)).decrypt(rotated) == b"secret"
+    with pytest.raises(SettingsError, match="TOCSIN_SECRET_KEYS"):
+        _vault(load_settings(secret_keys=OLD)).decrypt(rotated)
+
+
+def test_a_key_that_does_not_fit_says_what_to_do() -> None:
+    token = _vault(load_settings(secret_keys=OLD)).encrypt(b"secret")
+    stranger = _vault(load_settings(secret_keys=NEW))
+
+    for act in (stranger.decrypt, stranger.rotate):
+        with pytest.raises(SettingsError, match="add the key with which it was written"):
+            act(token)
+
+
+def test_a_vault_that_nobody_opened_says_so() -> None:
+    with pytest.raises(SettingsError, match="open_database"):
+        Vault().encrypt(b"")
+
+
+def test_the_key_beside_an_sqlite_file_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    settings = load_settings(database_url=f"sqlite:///{tmp_path}/tocsin.db")
+
+    token = _vault(settings).encrypt(b"secret")
+
+    file = tmp_path / "tocsin.db.keys"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert _vault(settings).decrypt(token) == b"secret"
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+ENCRYPT = """
+import sys
+from config import load_settings
+from model.vault import Vault
+vault = Vault()
+vault.open(load_settings(database_url=sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.read()
+print(vault.encrypt(b"secret"))
+"""
+
+
+def test_eight_processes_at_once_agree_on_one_key(tmp_path: Path) -> None:
+    # Given eight processes at the starting line
+    url = f"sqlite:///{tmp_path}/tocsin.db"
+    command = [sys.executable, "-c", ENCRYPT, url]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+    # When all of them encrypt for the first time
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    tokens = []
+    for process in processes:
+        assert process.stdout is not None
+        with process.stdout:
+            tokens.append(process.stdout.read().strip())
+        assert process.wait() == 0
+
+    # Then one key reads what each of them wrote
+    vault = _vault(load_settings(database_url=url))
+    assert [vault.decrypt(token) for token in tokens] == [b"secret"] * 8
+
+
+@pytest.mark.parametrize("content", ["", "\n", "no key at all", "\u00e4"])
+def test_a_key_file_without_keys_is_not_replaced(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "tocsin.db.keys"
+    file.write_text(content, encoding="latin-1")
+
+    with pytest.raises(SettingsError, match=r"tocsin\.db\.keys must hold Fernet keys"):
+        _vault(load_settings(database_url=f"sqlite:///{tmp_path}/tocsin.db")).encrypt(b"")
+
+    assert file.read_text(encoding="latin-1") == content
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^TOCSIN_DATABASE_URL: .*missing.*No such file"):
+        _vault(load_settings(database_url=f"sqlite:///{tmp_path}/missing/tocsin.db")).encrypt(b"")
+
+
+def test_a_key_file_with_several_keys_rotates_too(tmp_path: Path) -> None:
+    (tmp_path / "tocsin.db.keys").write_text(f"{NEW}\n{OLD}\n")
+    token = _vault(load_settings(secret_keys=OLD)).encrypt(b"secret")
+
+    rotated = _vault(load_settings(database_url=f"sqlite:///{tmp_path}/tocsin.db")).rotate(token)
+
+    assert _vault(load_settings(secret_keys=NEW)).decrypt(rotated) == b"secret"
