@@ -34,22 +34,37 @@ def _words(value: Any) -> Any:
     return re.split(r"[\s,;]+", value.strip()) if isinstance(value, str) and value.strip() else value or []
 
 
+def _scheme(url: str) -> str | None:
+        # Anything else in it would be dropped in silence, and each connection to :memory: has its own database.
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text may quote the password
+        return None
+    path = parts.path.strip("/")
+    if parts.scheme == "sqlite":
+        # Anything else in it would be dropped in silence, and each connection to :memory: has a database of
+        # its own.
+        is_whole = path not in {"", ":memory:"} and not (parts.netloc or parts.query or parts.fragment)
+    else:
+        is_whole = bool(parts.hostname) and port != 0
+        if parts.scheme in {"postgresql", "postgres"}:
+            is_whole = is_whole and path != ""
+    return parts.scheme if is_whole else None
+
+
 def _database_url(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    if parts.scheme == "sqlite" and parts.path.strip("/"):
-        return value
-    if parts.scheme in {"postgresql", "postgres"} and parts.hostname and parts.path.strip("/"):
-        return value
-    raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    if _scheme(value.get_secret_value()) not in {"sqlite", "postgresql", "postgres"}:
+        raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return value
 
 
 def _broker_url(value: SecretStr) -> SecretStr:
     urls = value.get_secret_value().split(";")
-    if urls == ["memory://"]:
-        return value
-    if all(urlsplit(url).scheme in {"amqp", "amqps"} and urlsplit(url).hostname for url in urls):
-        return value
-    raise ValueError("must be memory:// or amqp(s)://USER:PASSWORD@HOST:PORT/VHOST, several separated by ;")
+    if urls != ["memory://"] and not {_scheme(url) for url in urls} <= {"amqp", "amqps"}:
+        rule = "must be memory:// or amqp(s)://USER:PASSWORD@HOST:PORT/VHOST, several separated by ;"
+        raise ValueError(rule)
+    return value
 
 
 def _fernet_keys(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -71,9 +86,14 @@ def _existing_file(value: Path) -> Path:
 
 
 def _smtp_url(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+    if _scheme(value.get_secret_value()) not in {"smtp", "smtps"}:
         raise ValueError("must be smtp(s)://USER:PASSWORD@HOST:PORT")
+    return value
+
+
+def _http_url(value: str) -> str:
+    if _scheme(value) not in {"http", "https"}:
+        raise ValueError("must be http(s)://HOST:PORT")
     return value
 
 
@@ -84,6 +104,8 @@ def _dotted_callable(value: str) -> str:
 
 
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
+#: Up to a year: what is longer is a slip, and what is endless no calendar can hold.
+Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
 
 
 class Settings(BaseSettings):
@@ -115,25 +137,25 @@ class Settings(BaseSettings):
     apns_port: int = Field(default=443, ge=1, le=65535)
     apns_ca_file: ExistingFile | None = None
     fcm_credentials_file: ExistingFile | None = None
-    fcm_url: str = "https://fcm.googleapis.com"
+    fcm_url: Annotated[str, AfterValidator(_http_url)] = "https://fcm.googleapis.com"
     vapid_private_key_file: ExistingFile | None = None
     vapid_subject: Annotated[str, Field(pattern=r"^(mailto:.+@.+|https://.+)$")] | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
     mail_from: str | None = None
 
     # Pace. Shorter than the next: send_deadline < time_limit < lease.
-    send_deadline: float = Field(default=15, gt=0, description="one attempt at one target, all told")
-    time_limit: float = Field(default=45, gt=0, description="one message of the queue")
-    lease: float = Field(default=60, gt=0, description="how long a claimed delivery is a worker's own")
+    send_deadline: Seconds = Field(default=15, description="one attempt at one target, all told")
+    time_limit: Seconds = Field(default=45, description="one message of the queue")
+    lease: Seconds = Field(default=60, description="how long a claimed delivery is a worker's own")
     max_retries: int = Field(default=3, ge=0, le=100)
-    retry_min_backoff: float = Field(default=5, gt=0)
-    retry_max_backoff: float = Field(default=600, gt=0)
-    sweep_interval: float = Field(default=5, gt=0)
-    sweep_grace: float = Field(default=60, gt=0, description="how long a message may be under way")
-    expiry_info: float = Field(default=3600, gt=0)
-    expiry_warning: float = Field(default=4 * 3600, gt=0)
-    expiry_error: float = Field(default=12 * 3600, gt=0)
-    expiry_critical: float = Field(default=24 * 3600, gt=0)
+    retry_min_backoff: Seconds = 5
+    retry_max_backoff: Seconds = 600
+    sweep_interval: Seconds = 5
+    sweep_grace: Seconds = Field(default=60, description="how long a message may be under way")
+    expiry_info: Seconds = 3600
+    expiry_warning: Seconds = 4 * 3600
+    expiry_error: Seconds = 12 * 3600
+    expiry_critical: Seconds = 24 * 3600
     device_invalid_hook: Annotated[str, AfterValidator(_dotted_callable)] | None = None
 
     # What is seen.
