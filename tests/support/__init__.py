@@ -1,0 +1,1 @@
+"""What several test folders need, and no product code does."""
