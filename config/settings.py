@@ -35,7 +35,7 @@ def _words(value: Any) -> Any:
 
 
 def _scheme(url: str) -> str | None:
-        # Anything else in it would be dropped in silence, and each connection to :memory: has its own database.
+    """The scheme of a URL that is whole: with a host and a possible port or, for sqlite, a file alone."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -43,8 +43,7 @@ def _scheme(url: str) -> str | None:
         return None
     path = parts.path.strip("/")
     if parts.scheme == "sqlite":
-        # Anything else in it would be dropped in silence, and each connection to :memory: has a database of
-        # its own.
+        # Anything else would be dropped in silence; each connection to :memory: has its own database.
         is_whole = path not in {"", ":memory:"} and not (parts.netloc or parts.query or parts.fragment)
     else:
         is_whole = bool(parts.hostname) and port != 0

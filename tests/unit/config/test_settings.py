@@ -1,4 +1,4 @@
-"""Settings: every wrong value stops the start with one line that names the setting; the right ones take their place."""
+"""Settings: a wrong value stops the start with one line that names it; the right ones take their place."""
 
 from __future__ import annotations
 
@@ -226,11 +226,22 @@ def test_every_setting_can_be_given_by_its_own_variable(
     file = tmp_path / "file"
     file.touch()
     given = {
-        "database_url": "sqlite:///other.db", "broker_url": "amqp://h", "secret_keys": KEY, "queue_type": "quorum",
-        "allowed_networks": "::1/128", "fcm_url": "http://localhost:1", "smtp_url": "smtp://h", "vapid_subject":
-        "mailto:a@example.org", "device_invalid_hook": "a.b:c", "log_format": "json", "log_level": "error",
-        "metrics_host": "::1", "time_limit": "46", "send_deadline": "16", "lease": "61",
-    }  # fmt: skip
+        "database_url": "sqlite:///other.db",
+        "broker_url": "amqp://h",
+        "secret_keys": KEY,
+        "queue_type": "quorum",
+        "allowed_networks": "::1/128",
+        "fcm_url": "http://localhost:1",
+        "smtp_url": "smtp://h",
+        "vapid_subject": "mailto:a@example.org",
+        "device_invalid_hook": "a.b:c",
+        "log_format": "json",
+        "log_level": "error",
+        "metrics_host": "::1",
+        "time_limit": "46",
+        "send_deadline": "16",
+        "lease": "61",
+    }
     for name, field in Settings.model_fields.items():
         text = given.get(name)
         if text is None:
