@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -360,18 +361,24 @@ async def test_aioapns_sends(far: FarSide, trust: ssl.SSLContext, monkeypatch: p
             for name in ("new", "old")
         ]
     finally:
-        for connection in pool.connections:
+        for connection in list(pool.connections):
+            transport = connection.transport
             connection.close()
+            assert transport
+            transport.abort()  # or the loop ends before TLS has said goodbye, and the socket with it
+        await asyncio.sleep(0.01)  # the loop's turn to close what was aborted
     # Then it reads both answers
     assert [(each.status, each.description) for each in answers] == [("200", None), ("410", "Unregistered")]
     assert far.apns.received[0].id == answers[0].notification_id
     assert far.apns.received[0].valid
 
 
-@pytest.mark.skipif(not shutil.which("nghttp"), reason="apt-get install nghttp2-client")
 def test_nghttp_finds_no_fault_with_the_framing(
     far: FarSide, provider_token: Callable[..., str], tmp_path: Any
 ) -> None:
+    if not shutil.which("nghttp"):
+        missing = pytest.fail if os.environ.get("CI", "").lower() in {"1", "true"} else pytest.skip
+        missing("needs nghttp: apt-get install nghttp2-client")
     body = tmp_path / "body.json"
     body.write_text(json.dumps(PAYLOAD))
     url = f"https://127.0.0.1:{far.apns.port}/3/device/{far.apns.device_token()}"
