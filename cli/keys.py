@@ -1,12 +1,111 @@
-"""`key` and `rotate-keys`."""
+"""`key create`, `key list`, `key revoke`, and `rotate-keys`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-if TYPE_CHECKING:
-    import typer
+import typer
+
+from cli import show
+from cli.errors import OK
+from cli.session import open_all, session
+
+group = typer.Typer(help="Keys of those who call the API.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this module's commands."""
+    app.add_typer(group, name="key")
+    app.command("rotate-keys")(rotate_keys)
+
+
+@group.command()
+def create(
+    *,
+    role: Annotated[str, typer.Option("--role", help="ingest, read or admin.", metavar="ROLE")],
+    tenant: show.TenantOption = None,
+    name: Annotated[str, typer.Option("--name", help="What the key is for.")] = "",
+    json: show.Json = False,
+) -> int:
+    """Make an API key. It is shown once."""
+    from admin.keys import create_key, key_document  # noqa: PLC0415  # `--help` need not wait for it
+    from admin.tenants import resolve  # noqa: PLC0415
+
+    with session():
+        row, key = create_key(tenant if tenant is not None else resolve(None), role, name=name)
+        answer = {"key": key, **key_document(row)}
+    if json:
+        show.document(answer)
+    else:
+        print(key)
+        show.note(f"key {answer['id']} of tenant {answer['tenant']}, role {role}; it is not shown again")
+    return OK
+
+
+@group.command("list")
+def list_(*, tenant: show.TenantOption = None, json: show.Json = False) -> int:
+    """List keys: by default every tenant's."""
+    from admin.keys import list_keys  # noqa: PLC0415  # `--help` need not wait for it
+    from admin.tenants import resolve  # noqa: PLC0415
+
+    with session():
+        found = list_keys(resolve(tenant) if tenant is not None else None)
+    if json:
+        show.document(found)
+        return OK
+    names = ("id", "tenant", "role", "name", "prefix", "created_at", "revoked_at")
+    show.table(names, [[each[name] for name in names] for each in found], empty="no keys")
+    return OK
+
+
+@group.command()
+def revoke(
+    reference: Annotated[str, typer.Argument(help="The key's id or its first characters.", metavar="ID")],
+    *,
+    tenant: show.TenantOption = None,
+    json: show.Json = False,
+) -> int:
+    """End a key's validity."""
+    from admin.keys import key_document, revoke_key  # noqa: PLC0415  # `--help` need not wait for it
+    from admin.tenants import resolve  # noqa: PLC0415
+
+    with session():
+        answer = key_document(revoke_key(resolve(tenant), reference))
+    if json:
+        show.document(answer)
+    else:
+        print(f"key {answer['id']} ({answer['prefix']}...) is revoked")
+    return OK
+
+
+def rotate_keys(
+    *,
+    generate: Annotated[
+        bool, typer.Option("--generate", help="Print a new key, and do nothing else.")
+    ] = False,
+    json: show.Json = False,
+) -> int:
+    """Encrypt stored secrets anew under the newest of TOCSIN_SECRET_KEYS."""
+    from admin.keys import generate_secret_key, rotate_secrets  # noqa: PLC0415  # `--help` need not wait for it
+
+    if generate:
+        # Reads no setting: without a key PostgreSQL's are not valid yet.
+        key = generate_secret_key()
+        if json:
+            show.document({"key": key})
+        else:
+            print(key)
+            show.note(
+                "put it in front of TOCSIN_SECRET_KEYS (or in the first line of the .keys file beside the SQLite"
+            )
+            show.note(
+                "file) of every process, then run `tocsin rotate-keys`; after that the older keys may go"
+            )
+        return OK
+    open_all()
+    number = rotate_secrets()
+    if json:
+        show.document({"channels": number})
+    else:
+        print(f"{number} channels are encrypted under the newest key")
+    return OK

@@ -52,6 +52,11 @@ def open_all() -> Settings:
 
 
 def quiet(settings: Settings) -> None:
-    """Keep the log of a command to what is wrong with Tocsin itself, unless a level was set: its answer says the rest."""
+    """Keep a command's log to what its answer does not say, unless TOCSIN_LOG_LEVEL was set.
+
+    Where the chain runs in the command itself that is what is wrong with Tocsin; where it runs elsewhere, also that a
+    broker is away.
+    """
     if "log_level" not in settings.model_fields_set:
-        logging.getLogger().setLevel(logging.ERROR)
+        embedded = settings.broker_url.get_secret_value() == "memory://"
+        logging.getLogger().setLevel(logging.ERROR if embedded else logging.WARNING)

@@ -1,0 +1,208 @@
+"""Deliveries that failed or came too late, once more: after the far side was mended, or a credential set right.
+
+They become PENDING with all attempts before them and a new deadline, and leave their jobs' totals in the same
+transaction, so that the totals add up at every moment. What a later event superseded stays: it would undo that event.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from peewee import JOIN
+
+from actors.deliver import deliver
+from actors.fanout_devices import lane
+from actors.handing import hand_on
+from admin.channels import find_channel
+from model import bulk
+from model.database import transaction, utcnow
+from model.jobs import time_to_live
+from model.ledger import lock_jobs
+from model.states import DeliveryState, JobState, Reason
+from model.tables import NO_DEVICE, Channel, Delivery, Device, Job
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from config import Settings
+
+#: Deliveries of one transaction.
+BATCH = 1000
+
+#: What may be replayed, and the counter of its job that it leaves.
+COUNTER = {DeliveryState.FAILED: "failed", DeliveryState.EXPIRED: "expired"}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries are meant. What is None does not matter.
+
+    Attributes:
+        channel: a channel's name or id.
+        reason: a Reason, such as exhausted.
+        since, until: when they ended.
+    """
+
+    job_id: int | None = None
+    channel: str | int | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What was replayed.
+
+    Attributes:
+        jobs: their ids.
+        skipped: reason -> number of deliveries that cannot succeed, and stay as they are.
+    """
+
+    deliveries: int = 0
+    jobs: set[int] = field(default_factory=set)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def document(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {"deliveries": self.deliveries, "jobs": len(self.jobs), "skipped": dict(self.skipped)}
+
+
+def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 10_000) -> Replayed:
+    """Send FAILED and EXPIRED deliveries again, oldest first.
+
+    Args:
+        tenant_id: whose.
+        wanted: which of them.
+        settings: for the new deadlines.
+        limit: how many deliveries to look at, at most.
+
+    Raises:
+        LookupError: there is no such channel or reason.
+    """
+    if wanted.reason is not None and wanted.reason not in set(Reason):
+        raise LookupError(f"there is no reason {wanted.reason!r}; there are {', '.join(Reason)}")
+    done = Replayed()
+    after, seen = 0, 0
+    while seen < limit:
+        now = utcnow()
+        with transaction():
+            rows = _select(tenant_id, wanted, after=after, limit=min(BATCH, limit - seen))
+            lanes = _reopen(rows, done, settings, now)
+        for ids in lanes.values():
+            hand_on(deliver, ids)
+        seen += len(rows)
+        if len(rows) < BATCH:
+            break
+        after = rows[-1].id
+    return done
+
+
+def _select(tenant_id: str, wanted: Filter, *, after: int, limit: int) -> list[Any]:
+    """Candidates by id, with what decides on them, and their jobs locked."""
+    condition = (
+        (Delivery.tenant_id == tenant_id)
+        & (Delivery.id > after)
+        & Delivery.state.in_([state.value for state in COUNTER])
+    )
+    if wanted.job_id is not None:
+        condition &= Delivery.job == wanted.job_id
+    if wanted.channel is not None:
+        condition &= Delivery.channel_id == find_channel(tenant_id, wanted.channel).id
+    if wanted.reason is not None:
+        condition &= Delivery.reason == wanted.reason
+    if wanted.since is not None:
+        condition &= Delivery.finished_at >= wanted.since
+    if wanted.until is not None:
+        condition &= Delivery.finished_at < wanted.until
+    ids = [
+        row[0]
+        for row in Delivery.select(Delivery.id).where(condition).order_by(Delivery.id).limit(limit).tuples()
+    ]
+    if not ids:
+        return []
+    lock_jobs({row[0] for row in Delivery.select(Delivery.job).where(Delivery.id.in_(ids)).tuples()})
+    # Read only now: whoever replayed the same meanwhile has ended, and what he took is not ours.
+    query = (
+        Delivery.select(
+            Delivery.id,
+            Delivery.job,
+            Delivery.state,
+            Delivery.sender,
+            Delivery.channel_id,
+            Delivery.device_id,
+            Job.payload,
+            Channel.is_enabled.alias("channel_enabled"),
+            Device.id.alias("known_device"),
+            Device.disabled_at.alias("device_disabled_at"),
+        )
+        .join(Job, on=Delivery.job == Job.id)
+        .join(Channel, JOIN.LEFT_OUTER, on=Delivery.channel_id == Channel.id)
+        .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
+        .where(condition & Delivery.id.in_(ids))
+        .order_by(Delivery.id)
+        .namedtuples()
+    )
+    return list(query)
+
+
+def _why_not(row: Any) -> Reason | None:
+    """Why another attempt is pointless now, or None: it is not."""
+    if row.channel_enabled is None:
+        return Reason.CHANNEL_DELETED
+    if not row.channel_enabled:
+        return Reason.CHANNEL_DISABLED
+    if row.device_id != NO_DEVICE and row.known_device is None:
+        return Reason.DEVICE_DELETED
+    if row.device_disabled_at is not None:
+        return Reason.DEVICE_DISABLED
+    return None
+
+
+def _reopen(
+    rows: list[Any], done: Replayed, settings: Settings, now: datetime
+) -> dict[tuple[str, int], list[int]]:
+    """Write it; the deliveries' ids by lane. Within a transaction of the caller's, their jobs locked."""
+    lanes: dict[tuple[str, int], list[int]] = {}
+    leaving: dict[int, Counter[str]] = {}
+    reopened = []
+    for row in rows:
+        why_not = _why_not(row)
+        if why_not is not None:
+            done.skipped[why_not] += 1
+            continue
+        leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
+        lanes.setdefault(lane(row.sender, row.channel_id), []).append(row.id)
+        reopened.append({
+            "id": row.id,
+            "state": DeliveryState.PENDING,
+            "reason": None,
+            "attempts": 0,
+            "lease_until": None,
+            "next_attempt_at": None,
+            "finished_at": None,
+            "sweeps": 0,
+            "sweep_at": now + timedelta(seconds=settings.sweep_grace),
+            "expires_at": now + time_to_live(settings, row.payload),
+        })  # fmt: skip
+    bulk.update(Delivery, reopened)
+    jobs = Job.select(Job.id, Job.failed, Job.expired).where(Job.id.in_(sorted(leaving))) if leaving else ()
+    bulk.update(
+        Job,
+        [
+            {
+                "id": job.id,
+                "failed": job.failed - leaving[job.id]["failed"],
+                "expired": job.expired - leaving[job.id]["expired"],
+                "state": JobState.PROCESSING,
+                "finished_at": None,
+            }
+            for job in jobs
+        ],
+    )
+    done.deliveries += len(reopened)
+    done.jobs |= set(leaving)
+    return lanes
