@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from __future__ import annotations
+
 import os
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from demo.scenario import STEPS, TENANT, configuration
 from receivers import FarSide
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from demo.report import Line
 
 #: Seconds until a step must have settled. The slowest waits out two retries.
 PATIENCE = 30
@@ -49,13 +57,17 @@ def _run(console: Console, far: FarSide) -> list[str]:
 
     import actors  # noqa: PLC0415
     from actors.boot import prepare  # noqa: PLC0415
-    from admin.apply import apply_document  # noqa: PLC0415
+    from admin.apply import apply  # noqa: PLC0415
+    from config.logging import configure_logging  # noqa: PLC0415
     from demo import report  # noqa: PLC0415
 
     console.print("[bold]Tocsin[/] on its embedded default: SQLite, an in-process queue, local receivers.\n")
+    configure_logging(actors.runtime.settings)
     prepare()
-    diff = apply_document(configuration(far, now=datetime.now(UTC)))
-    console.print(f"Configuration applied: {diff.summary()}\n")
+    diff = apply(
+        configuration(far, now=datetime.now(UTC)), allowed_networks=actors.runtime.settings.allowed_networks
+    )
+    console.print(f"Configuration applied: {len(diff.changes)} things added for tenant {diff.tenant_id}.\n")
     worker = Worker(actors.broker, worker_threads=4, worker_timeout=50)
     worker.start()
     problems: list[str] = []
@@ -73,10 +85,8 @@ def _run(console: Console, far: FarSide) -> list[str]:
     found = report.lines()
     console.print(_table(found))
     equation = report.equation()
-    console.print(
-        f"{equation['targets']} targets = "
-        + " + ".join(f"{number} {name.replace('_', ' ')}" for name, number in equation.items() if name != "targets")
-    )
+    parts = (f"{number} {name.replace('_', ' ')}" for name, number in equation.items() if name != "targets")
+    console.print(f"{equation['targets']} targets = {' + '.join(parts)} (for the morning)")
     problems += report.differences(found, [each for step in STEPS for each in step.expected])
     return problems + report.far_side_differences(far, found)
 
@@ -89,7 +99,7 @@ def _wait_until_settled() -> None:
         time.sleep(0.05)
 
 
-def _table(found: list[object]) -> Table:
+def _table(found: Sequence[Line]) -> Table:
     table = Table(title="Every delivery, and what became of it")
     for column in ("Alert", "Event", "Channel", "Target", "Outcome", "Why", "Attempts", "Answer"):
         table.add_column(column, no_wrap=column != "Answer", justify="right" if column == "Attempts" else "left")

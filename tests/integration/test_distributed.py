@@ -1,0 +1,124 @@
+"""The demo's day on PostgreSQL and RabbitMQ: workers by the plain `dramatiq` command, alerts from a third process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from base64 import b64encode
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from cryptography.fernet import Fernet
+
+from config import load_settings
+from demo import report
+from demo.scenario import STEPS, TENANT, configuration
+from model.database import open_database
+from receivers import FarSide
+from tests.servers.programs import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import RabbitServer
+
+
+@contextmanager
+def workers(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`dramatiq actors`, as a user would start it."""
+    command = [sys.executable, "-m", "dramatiq", "actors", "--processes", "2", "--threads", "4"]
+    with log.open("wb") as file, subprocess.Popen(command, env=environment, stderr=file, stdout=file) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def tocsin(environment: dict[str, str], *arguments: str, stdin: str = "") -> Any:
+    """Run the command line in a process of its own; its JSON answer."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "cli", *arguments, "--json"],
+        env=environment, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_the_demos_day_on_rabbitmq_and_postgresql(
+    postgres_url: str, rabbitmq_url: str, rabbitmq: RabbitServer, tmp_path: Path
+) -> None:
+    # Given a migrated PostgreSQL, RabbitMQ, the far side, and two worker processes
+    with FarSide() as far:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+        environment |= far.environment() | {
+            "TOCSIN_DATABASE_URL": postgres_url,
+            "TOCSIN_BROKER_URL": rabbitmq_url,
+            "TOCSIN_SECRET_KEYS": Fernet.generate_key().decode(),
+            "TOCSIN_RETRY_MIN_BACKOFF": "0.5",
+            "TOCSIN_METRICS_PORT": "0",
+        }
+        tocsin(environment, "migrate")
+        (tmp_path / "acme.yaml").write_text(yaml.safe_dump(configuration(far, now=datetime.now(UTC))))
+        tocsin(environment, "apply", str(tmp_path / "acme.yaml"))
+        opened: Any = open_database(load_settings(database_url=postgres_url, secret_keys=Fernet.generate_key().decode()))
+        log = tmp_path / "workers.log"
+        with workers(environment, log):
+            for step in STEPS:
+                # When a third process hands in the alerts of each step
+                step.prepare(far)
+                answer = tocsin(environment, "send", "-", "--tenant", TENANT, stdin=json.dumps(step.alerts))
+                assert answer["duplicates"] == step.duplicates
+                wait_until(report.is_settled, 30, step.title, describe=log.read_text)
+
+            # Then every delivery ended as it should, and the far side saw the same
+            found = report.lines()
+            assert report.differences(found, [each for step in STEPS for each in step.expected]) == []
+            assert report.far_side_differences(far, found) == []
+            assert report.equation()["targets"] == len(found)
+
+            # And the management console shows our queues
+            queues = _management(rabbitmq, rabbitmq_url)
+            assert {"tocsin.match", "tocsin.fanout", "tocsin.deliver"} <= queues.keys()
+            assert all(queues[name]["consumers"] >= 1 for name in ("tocsin.match", "tocsin.fanout", "tocsin.deliver"))
+            status = tocsin(environment, "status", "--tenant", TENANT)
+            assert status["deliveries"]["DELIVERED"] == sum(line.state == "DELIVERED" for line in found)
+        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"')]
+        opened.close_all()
+    # And each attempt left one canonical line, which holds no token
+    attempts = [line for line in lines if line.get("event") == "delivery" and line["outcome"] != "none"]
+    assert len(attempts) == sum(line.attempts for line in found)
+    assert {"tenant", "alert", "job", "delivery", "channel_type", "outcome", "code", "attempt", "latency_ms"} <= set(
+        attempts[0]
+    )
+    assert far.apns.device_token("Alice's iPhone") not in log.read_text()
+
+
+def _management(server: RabbitServer, url: str) -> dict[str, Any]:
+    """The queues of a virtual host as RabbitMQ's management console lists them."""
+    vhost = url.rsplit("/", 1)[1]
+    request = urllib.request.Request(  # noqa: S310  # the address of our own server
+        f"{server.management_url}/api/queues/{vhost}",
+        headers={"Authorization": "Basic " + b64encode(f"tocsin:{server.password}".encode()).decode()},
+    )
+    deadline = time.monotonic() + 20
+    while True:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # as above
+            queues = {queue["name"]: queue for queue in json.load(answer)}
+        # Its statistics lag behind by an interval.
+        if all(queue.get("consumers") for name, queue in queues.items() if not name.endswith(".XQ")):
+            return queues
+        assert time.monotonic() < deadline, queues
+        time.sleep(0.5)
