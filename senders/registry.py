@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from senders.apns import ApnsSender
+from senders.apprise import AppriseSender
+from senders.email import EmailSender
 from senders.fcm import FcmSender
+from senders.mqtt import MqttSender
 from senders.pagerduty import PagerDutySender
 from senders.push import PushConfig
 from senders.slack import SlackSender
+from senders.snmp import SnmpSender
 from senders.teams import TeamsSender
 from senders.webhook import WebhookSender
 from senders.webpush import WebPushSender
@@ -23,6 +27,10 @@ ALL: tuple[type[Sender[Any]], ...] = (
     SlackSender,
     TeamsSender,
     PagerDutySender,
+    EmailSender,
+    SnmpSender,
+    MqttSender,
+    AppriseSender,
     ApnsSender,
     FcmSender,
     WebPushSender,

@@ -1,0 +1,181 @@
+"""The long tail: services that Tocsin has no sender for, through the Apprise library.
+
+Set up:
+    1. Find the service at https://appriseit.com/services/ and write its URL as that page says.
+    2. Give the URL to the channel as `url`. It holds the credentials and is kept as a secret.
+
+Apprise makes requests of its own, past the guard. Allowed are therefore services whose requests can only go
+to the vendor's own hosts; a service of your own is better reached by a webhook. Apprise says no more of a
+failure than that it failed: it is tried again, but once only unless the channel says otherwise.
+
+Facts: https://appriseit.com/services/, and the source of apprise 2.2
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from senders.base import ChannelConfig, Notification, Sender
+from senders.http import EXCERPT, redact, url_secrets
+from senders.outcomes import Misconfigured, Receipt, Transient
+from senders.reach import UNKNOWN
+from senders.text import body, clip, level, one_line, title
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from config import Settings
+    from senders.http import HttpClient
+
+MAX_URL: Final = 2048
+THREADS: Final = 8
+"""Sends that a process makes through Apprise at a time; each has a thread, since Apprise blocks."""
+
+# Services whose plugin has the vendor's host as a constant (a test holds it). Left out, each for a reason: what
+# acts on this machine (dbus, gnome, macosx, windows, syslog, blink1 and other local programs); what takes
+# the host from the URL and so reaches private networks (json, xml, form, ntfy, gotify, matrix, zulip, mailto,
+# mqtt, rsyslog ...); what reads files of this machine (fcm, vapid); what Tocsin speaks itself, and better.
+SCHEMES: Final = frozenset({
+    "bulksms", "clicksend", "d7sms", "dingtalk", "discord", "feishu", "flock", "gchat", "ifttt", "ilert",
+    "join", "lark", "line", "msg91", "msgbird", "nexmo", "opsgenie", "pbul", "postmark", "pover", "prowl",
+    "push", "pushed", "pushy", "resend", "sendgrid", "seven", "signl4", "spike", "splunk", "tgram", "threema",
+    "twilio", "twist", "victorops", "vonage", "webex", "wxteams",
+})  # fmt: skip
+
+# Parameters of an Apprise URL that would undo what Tocsin promises: `template` reads a file or fetches a URL,
+# `verify` switches certificates off, `redirect` follows redirects, others set waits and retries.
+FORBIDDEN: Final = frozenset({
+    "attach", "config", "cto", "include", "keyfile", "redirect", "retry", "rto", "store", "template", "verify",
+    "wait",
+})  # fmt: skip
+
+_LOGGER: Final = "apprise"
+
+
+def _check_url(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    if not 1 <= len(text) <= MAX_URL or not text.isprintable() or " " in text:
+        raise ValueError(f"must be a URL of 1 to {MAX_URL} characters, without spaces and control characters")
+    try:
+        parts = urlsplit(text)
+        named = {name.lower().strip("+-:") for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    except ValueError:
+        raise ValueError("must be a well-formed URL") from None
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"must begin with one of {', '.join(sorted(SCHEMES))}, followed by ://")
+    if named & FORBIDDEN:
+        raise ValueError(f"must not set {', '.join(sorted(named & FORBIDDEN))}")
+    return url
+
+
+class AppriseConfig(ChannelConfig):
+    """A service, in the spelling of Apprise."""
+
+    url: Annotated[SecretStr, AfterValidator(_check_url)]
+    max_retries: int | None = Field(
+        default=1, ge=0, le=100, description="low: a failure says nothing about why"
+    )
+
+
+class AppriseSender(Sender[AppriseConfig]):
+    """Hands notifications to Apprise, in threads with a deadline."""
+
+    name: ClassVar[str] = "apprise"
+    Config: ClassVar[type[ChannelConfig]] = AppriseConfig
+
+    def __init__(self, settings: Settings, http: HttpClient) -> None:
+        super().__init__(settings, http)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tocsin-apprise")
+
+    async def send(self, notification: Notification[AppriseConfig]) -> Receipt:
+        """Notify the service.
+
+        Raises:
+            Transient: Apprise failed, with what it logged about it; or the deadline passed, and its thread is
+                left to end by itself.
+            Misconfigured: Apprise does not understand the URL.
+        """
+        deadline = self.settings.send_deadline
+        work = functools.partial(_notify, notification)
+        try:
+            async with asyncio.timeout(deadline):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except TimeoutError:
+            raise Transient("timeout", f"no answer in {deadline:g} s; {UNKNOWN}") from None
+
+    async def aclose(self) -> None:
+        """Take no more work; threads that still wait for a service end by themselves."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _notify(notification: Notification[AppriseConfig]) -> Receipt:
+    library = _library()
+    url = notification.config.url.get_secret_value()
+    secrets = (*url_secrets(url), *urlsplit(url).netloc.replace("@", ":").split(":"))
+    with _Heard() as heard:
+        service = library.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
+        taken = service is not None and service.notify(
+            body=body(notification),
+            title=one_line(title(notification)),
+            notify_type=_kind(notification, library),
+        )
+    said = clip(one_line(redact("; ".join(heard), secrets)), EXCERPT)
+    if service is None:
+        raise Misconfigured("no match", said or "Apprise does not understand the URL")
+    if not taken:
+        raise Transient("failure", said or "Apprise gives no reason")
+    return Receipt("sent", detail=said or None)
+
+
+@functools.cache
+def _library() -> ModuleType:
+    """Apprise, imported when it is first needed: it costs a second and 55 MB."""
+    import apprise  # noqa: PLC0415  # see above
+
+    # It logs URLs and payloads; what it says belongs into our outcomes, redacted, and nowhere else.
+    logging.getLogger(_LOGGER).propagate = False
+    return apprise
+
+
+@functools.cache
+def _asset() -> Any:
+    return _library().AppriseAsset(app_id="Tocsin", app_desc="Tocsin", app_url="", secure_logging=True)
+
+
+def _kind(notification: Notification[Any], library: ModuleType) -> Any:
+    kinds = library.NotifyType
+    if notification.event == "CLOSED":
+        return kinds.SUCCESS
+    return {"info": kinds.INFO, "warning": kinds.WARNING}.get(level(notification), kinds.FAILURE)
+
+
+class _Heard(logging.Handler):
+    """Collects the warnings that Apprise logs in this thread."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._thread = threading.get_ident()
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._lines.append(record.getMessage())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __enter__(self) -> Self:
+        logging.getLogger(_LOGGER).addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger(_LOGGER).removeHandler(self)

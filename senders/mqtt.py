@@ -1,0 +1,360 @@
+"""MQTT: each event is published to the channel's topic, over one long-lived connection.
+
+Set up:
+    1. Give the channel the broker's `host` and a `topic`; `tls: true` for port 8883, and `ca` (PEM text)
+       where the broker's certificate comes from an authority of your own.
+    2. Give it a `username` and `password` that may publish to this topic.
+    3. `retain: true` keeps the last event on the broker, so that who subscribes later sees the alert's state:
+       CLOSED then replaces OPEN. Use a topic of its own for that.
+
+The payload is a webhook's JSON body. MQTT 5 brokers also get the content type, the notification's id and
+thread as user properties, and an expiry; a broker that refuses version 5 is spoken to in 3.1.1.
+
+Facts: https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html 2.4 (reason codes), 3.3.2.3
+(properties), 4.7 (topics); MQTT 3.1.1, 3.1.2.2 (what an old broker answers to version 5)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import socket
+import ssl
+from collections import OrderedDict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+
+import aiomqtt
+from aiomqtt.exceptions import MqttCodeError
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from senders.base import ChannelConfig, Notification, Sender
+from senders.mqtt_connection import Connection
+from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
+from senders.reach import UNKNOWN, addresses, check_host, tls_context, tls_failure, unconnected
+from senders.text import body, clip, json_length, one_line, rfc3339, to_json
+
+if TYPE_CHECKING:
+    from config import Settings
+    from senders.http import HttpClient
+
+MAX_PAYLOAD: Final = 20_000
+"""Bytes, as for a webhook."""
+
+MAX_TOPIC: Final = 1024
+"""Bytes; MQTT takes 65,535, brokers and dashboards less."""
+
+MAX_CLIENTS: Final = 256
+"""Connections that a process keeps open."""
+
+KEEPALIVE: Final = 20
+"""Seconds between pings; also the longest that paho lets a TLS handshake hang."""
+
+_HEADROOM: Final = 256
+"""Bytes of a PUBLISH beside topic and payload, at most."""
+
+_UNSUPPORTED_VERSION: Final = 132
+_NO_SUBSCRIBERS: Final = 16
+_FAILURE: Final = 128
+_DEFAULT_PORTS: Final = {False: 1883, True: 8883}
+
+# Reason codes (2.4) for which a person must act, and those with which this message can never work. Every
+# other failure, such as 136 (unavailable), 137 (busy) or 151 (quota), may pass.
+_MISCONFIGURED: Final = frozenset({129, 130, 132, 133, 134, 135, 138, 140, 144, 154, 155, 156, 157})
+_REJECTED: Final = frozenset({149, 153})
+
+
+def _check_topic(topic: str) -> str:
+    try:
+        size = len(topic.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not 1 <= size <= MAX_TOPIC or not topic.isprintable():
+        raise ValueError(f"must be 1 to {MAX_TOPIC} bytes without control characters")
+    if "+" in topic or "#" in topic or topic.startswith("$"):
+        raise ValueError("must name one topic: no wildcards (+ and #), and no $ at its beginning")
+    return topic
+
+
+def _check_ca(pem: str) -> str:
+    try:
+        ssl.create_default_context(cadata=pem)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("must be certificates as PEM text") from None
+    return pem
+
+
+class MqttConfig(ChannelConfig):
+    """A topic of a broker."""
+
+    host: Annotated[str, AfterValidator(check_host)]
+    port: int | None = Field(default=None, ge=1, le=65535, description="else 1883, with tls 8883")
+    tls: bool = False
+    ca: Annotated[str, Field(max_length=100_000), AfterValidator(_check_ca)] | None = None
+    username: str | None = Field(default=None, min_length=1, max_length=1024)
+    password: SecretStr | None = None
+    topic: Annotated[str, AfterValidator(_check_topic)]
+    qos: Literal[0, 1, 2] = 1
+    retain: bool = False
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.password is not None and self.username is None:
+            raise ValueError("password needs a username")
+        if self.ca is not None and not self.tls:
+            raise ValueError("ca needs tls: true")
+        return self
+
+
+class MqttSender(Sender[MqttConfig]):
+    """Publishes to MQTT brokers.
+
+    Args:
+        ssl_context: whom to trust where the channel names no `ca`; else certifi's and the system's list.
+    """
+
+    name: ClassVar[str] = "mqtt"
+    Config: ClassVar[type[ChannelConfig]] = MqttConfig
+
+    def __init__(
+        self, settings: Settings, http: HttpClient, *, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(settings, http)
+        self._ssl = ssl_context
+        self._opening: OrderedDict[MqttConfig, asyncio.Task[Connection]] = OrderedDict()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def send(self, notification: Notification[MqttConfig]) -> Receipt:
+        """Publish one event.
+
+        Raises:
+            Transient: no broker, no answer in time, or one that is busy.
+            Misconfigured: credentials, topic, QoS or certificate are not accepted.
+            Rejected: the broker takes no message of this size or form.
+        """
+        config = notification.config
+        content, note = _payload(notification)
+        deadline = self.settings.send_deadline
+        opening = self._open(config)
+        try:
+            async with asyncio.timeout(deadline):
+                # Shielded: the connection is everybody's, this send's cancellation is its own.
+                connection = await asyncio.shield(opening)
+                _check_limits(connection, config, content)
+                reason = await connection.deliver(
+                    config.topic,
+                    content,
+                    qos=config.qos,
+                    retain=config.retain,
+                    properties=_properties(notification, connection, datetime.now(UTC)),
+                )
+        except TimeoutError:
+            self._forget(config, opening)
+            raise Transient("timeout", f"no answer from the broker in {deadline:g} s; {UNKNOWN}") from None
+        except (aiomqtt.MqttError, OSError) as error:
+            self._forget(config, opening)
+            outcome = translate(error, config.port or _DEFAULT_PORTS[config.tls])
+        else:
+            return _receipt(reason, note)
+        raise outcome
+
+    def _open(self, config: MqttConfig) -> asyncio.Task[Connection]:
+        """The channel's connection, or the attempt to open it that is under way."""
+        opening = self._opening.pop(config, None)
+        if opening is None or not _is_usable(opening):
+            opening = asyncio.create_task(self._connect(config))
+            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._opening[config] = opening
+        if len(self._opening) > MAX_CLIENTS:
+            self._forget_oldest()
+        return opening
+
+    async def _connect(self, config: MqttConfig) -> Connection:
+        port = config.port or _DEFAULT_PORTS[config.tls]
+        failure: aiomqtt.MqttError = aiomqtt.MqttError("no address")
+        async with asyncio.timeout(self.settings.send_deadline):
+            found = await addresses(config.host, port, socket.SOCK_STREAM, self.settings.allowed_networks)
+            for version in (aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311):
+                for address, _ in found:
+                    connection = self._client(config, address, port, version)
+                    try:
+                        await connection.open()
+                    except aiomqtt.MqttError as error:
+                        failure = error
+                        if isinstance(error, MqttCodeError):
+                            break  # a broker answered
+                    else:
+                        return connection
+                if _value(failure) != _UNSUPPORTED_VERSION:
+                    break
+        raise failure
+
+    def _client(
+        self, config: MqttConfig, address: str, port: int, version: aiomqtt.ProtocolVersion
+    ) -> Connection:
+        return Connection(
+            address,
+            port,
+            identifier=f"tocsin{secrets.token_hex(8)}",  # every broker takes 23 letters and digits (3.1.3.1)
+            protocol=version,
+            username=config.username,
+            password=config.password.get_secret_value() if config.password else None,
+            timeout=self.settings.send_deadline,
+            keepalive=KEEPALIVE,
+            tls_context=_named_context(config, self._ssl) if config.tls else None,
+        )
+
+    def _forget(self, config: MqttConfig, opening: asyncio.Task[Connection]) -> None:
+        """Have the next send open another connection."""
+        if self._opening.get(config) is opening:
+            del self._opening[config]
+        if not opening.done():
+            opening.cancel()
+        elif not opening.cancelled() and opening.exception() is None:
+            opening.result().abandon()
+
+    def _forget_oldest(self) -> None:
+        for config, opening in self._opening.items():
+            if (
+                opening.done()
+                and not opening.cancelled()
+                and not opening.exception()
+                and opening.result().is_idle
+            ):
+                del self._opening[config]
+                task = asyncio.create_task(opening.result().leave())
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
+                return
+
+    async def aclose(self) -> None:
+        """Leave every broker."""
+        tasks, self._opening = list(self._opening.values()), OrderedDict()
+        for task in tasks:
+            task.cancel()
+        opened = await asyncio.gather(*tasks, return_exceptions=True)
+        connections = [each for each in opened if isinstance(each, Connection)]
+        await asyncio.gather(*(connection.leave() for connection in connections), *self._leaving)
+
+
+class _NamedContext(ssl.SSLContext):
+    """Verifies the broker's name although the connection is made to its judged address."""
+
+    name = ""
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*args, **{**kwargs, "server_hostname": self.name})
+
+
+def _named_context(config: MqttConfig, trusted: ssl.SSLContext | None) -> ssl.SSLContext:
+    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.name = config.host
+    if config.ca is not None:
+        context.load_verify_locations(cadata=config.ca)
+    else:
+        authorities = (trusted or tls_context()).get_ca_certs(binary_form=True)
+        context.load_verify_locations(cadata=b"".join(authorities))
+    return context
+
+
+def _is_usable(opening: asyncio.Task[Connection]) -> bool:
+    if not opening.done():
+        return True
+    return not opening.cancelled() and opening.exception() is None and opening.result().is_open
+
+
+def _check_limits(connection: Connection, config: MqttConfig, content: bytes) -> None:
+    most = connection.limit("MaximumQoS")
+    if most is not None and config.qos > most:
+        raise Misconfigured("qos not supported", f"the broker takes messages up to QoS {most}")
+    if config.retain and connection.limit("RetainAvailable") == 0:
+        raise Misconfigured("retain not supported", "the broker retains nothing")
+    size = connection.limit("MaximumPacketSize")
+    if size is not None and len(content) + len(config.topic.encode()) + _HEADROOM > size:
+        raise Rejected("packet too large", f"the broker takes packets up to {size} bytes")
+
+
+def _payload(notification: Notification[MqttConfig]) -> tuple[bytes, str | None]:
+    """The JSON, and a note on what was left out."""
+    data: dict[str, Any] = {
+        **notification.alert,
+        "event_type": notification.event,
+        "tenant_id": notification.tenant_id,
+        "job_id": notification.job_id,
+    }
+    whole = {
+        "type": f"alert.{notification.event.lower()}",
+        "timestamp": rfc3339(notification.accepted_at),
+        "data": data,
+    }
+    content = to_json(whole)
+    if len(content) <= MAX_PAYLOAD:
+        return content, None
+    data |= {"details": {}, "message": "", "truncated": True}
+    room = MAX_PAYLOAD - len(to_json(whole))
+    data["message"] = clip(body(notification), max(room, 0), json_length)
+    return to_json(whole), f"{len(content)} bytes shortened: details left out, message clipped"
+
+
+def _properties(
+    notification: Notification[MqttConfig], connection: Connection, now: datetime
+) -> Properties | None:
+    if connection.version is not aiomqtt.ProtocolVersion.V5:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it unannotated
+    properties.PayloadFormatIndicator = 1
+    properties.ContentType = "application/json"
+    properties.MessageExpiryInterval = max(1, math.ceil((notification.expires_at - now).total_seconds()))
+    properties.UserProperty = [("id", str(notification.id)), ("thread", notification.thread)]
+    return properties
+
+
+def _receipt(reason: ReasonCode | None, note: str | None) -> Receipt:
+    if reason is None:
+        return Receipt("sent", detail=note)
+    if reason.value >= _FAILURE:
+        raise judged(reason)
+    if reason.value == _NO_SUBSCRIBERS:
+        note = "; ".join(filter(None, ("the broker has no subscriber for the topic", note)))
+    return Receipt(f"{reason.value} {reason}", detail=note)
+
+
+def judged(reason: ReasonCode) -> SendError:
+    """The outcome for a reason code of 128 and up, from whichever packet."""
+    code = f"{reason.value} {reason}"
+    if reason.value in _MISCONFIGURED:
+        return Misconfigured(code, "the broker does not accept the channel's configuration")
+    if reason.value in _REJECTED:
+        return Rejected(code, "the broker does not take this message")
+    return Transient(code, "the broker cannot take it now")
+
+
+def _value(error: aiomqtt.MqttError) -> int | None:
+    reason = getattr(error, "rc", None)
+    return reason.value if isinstance(reason, ReasonCode) else None
+
+
+def translate(error: Exception, port: int) -> SendError:
+    """The outcome for whatever aiomqtt or the socket raised.
+
+    Args:
+        error: an MqttError or OSError.
+        port: the broker's, for people.
+    """
+    reason = getattr(error, "rc", None)
+    if isinstance(reason, ReasonCode) and reason.value >= _FAILURE:
+        return judged(reason)
+    # aiomqtt hides the socket's error behind a text, yet Python keeps it as the context.
+    beneath = error if isinstance(error, OSError) else error.__context__
+    if isinstance(beneath, ssl.SSLError):
+        return tls_failure(beneath)
+    if isinstance(beneath, TimeoutError):
+        return Transient("timeout", f"no answer from the broker; {UNKNOWN}")
+    if isinstance(beneath, OSError):
+        return unconnected(beneath, port)
+    return Transient("connection reset", f"the broker hung up ({one_line(str(error))}); {UNKNOWN}")

@@ -1,0 +1,129 @@
+"""One connection to one MQTT broker: aiomqtt's client, with what a sender needs and aiomqtt leaves out.
+
+    - the reason with which a broker refuses a message (aiomqtt takes every PUBACK for success),
+    - the broker's limits from its CONNACK,
+    - an error at once, and not at the timeout, when the connection is lost or never comes up,
+    - the end of a connection that was given up half way.
+
+Facts: https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html 3.2.2 (CONNACK), 3.4.2.1 (PUBACK),
+3.14 (DISCONNECT); the source of aiomqtt 2.5 and paho-mqtt 2.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import aiomqtt
+from aiomqtt.exceptions import MqttCodeError
+from paho.mqtt.enums import MQTTErrorCode
+
+if TYPE_CHECKING:
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+
+class Connection(aiomqtt.Client):
+    """A client for one `open`. Its arguments are those of aiomqtt.Client."""
+
+    def __init__(self, *args: Any, protocol: aiomqtt.ProtocolVersion, **kwargs: Any) -> None:
+        super().__init__(*args, protocol=protocol, **kwargs)
+        self.version = protocol
+        self._limits: Properties | None = None
+        self._answers: dict[int, asyncio.Future[ReasonCode]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker has accepted us and the connection is not known to be lost."""
+        return self._connected.done() and not self._disconnected.done()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no message waits for the broker's answer."""
+        return not self._answers
+
+    def limit(self, name: str) -> int | None:
+        """A number of the broker's CONNACK, such as MaximumQoS; None where it says nothing."""
+        value: int | None = getattr(self._limits, name, None)
+        return value
+
+    async def open(self) -> None:
+        """Connect and wait for the broker's answer.
+
+        Raises:
+            aiomqtt.MqttError: as from aiomqtt; the connection is given up.
+        """
+        try:
+            await self.__aenter__()
+        except BaseException:
+            self.abandon()
+            raise
+        # A loss is noticed when the connection is used next; until then nobody asks this future.
+        self._disconnected.add_done_callback(lambda lost: lost.cancelled() or lost.exception())
+
+    async def deliver(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties | None
+    ) -> ReasonCode | None:
+        """Publish, and wait for the broker's answer if the QoS has one.
+
+        Returns:
+            The broker's reason code; None for QoS 0.
+
+        Raises:
+            aiomqtt.MqttError: the connection is lost; the broker may have the message.
+        """
+        info = self._client.publish(topic, payload, qos, retain, properties)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise MqttCodeError(info.rc, "could not publish")
+        if info.is_published():
+            return None
+        answer: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
+        self._answers[info.mid] = answer
+        try:
+            either: set[asyncio.Future[Any]] = {answer, self._disconnected}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return None if qos == 0 else answer.result()
+            raise self._disconnected.exception() or aiomqtt.MqttError("disconnected")
+        finally:
+            self._answers.pop(info.mid, None)
+
+    async def leave(self) -> None:
+        """Say goodbye and close. Never raises for a connection that is broken already."""
+        with contextlib.suppress(aiomqtt.MqttError, OSError):
+            await self.__aexit__(None, None, None)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close without waiting. paho closes its socket once it has written the DISCONNECT."""
+        with contextlib.suppress(OSError, ValueError):
+            self._client.disconnect()
+
+    def _on_connect(
+        self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Properties | None = None
+    ) -> None:
+        self._limits = properties
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Properties | None = None
+    ) -> None:
+        if not self._connected.done():
+            # From a thread only while `open` waits for that thread, which reports the same by itself.
+            error = MqttCodeError(reason_code, "closed before it was accepted")
+            self._loop.call_soon_threadsafe(self._refuse, error)
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _refuse(self, error: MqttCodeError) -> None:
+        if not self._connected.done() and self._lock.locked():
+            self._connected.set_exception(error)
+
+    def _on_publish(
+        self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        answer = self._answers.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(reason_code)
+        super()._on_publish(client, userdata, mid, reason_code, properties)

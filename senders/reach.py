@@ -1,0 +1,136 @@
+"""How senders that speak no HTTP reach a host: the same guard as for HTTP, then a plain connection.
+
+A name is looked up once, every address is judged, and the connection is made to an address that was judged,
+so that a name which answers differently a moment later gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import certifi
+
+from senders.guard import UrlError, check_url, refusal
+from senders.http_errors import CONNECT_TIMEOUT
+from senders.outcomes import Misconfigured, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from senders.guard import Network
+
+UNKNOWN: Final = "it may have been taken all the same"
+
+
+def check_host(host: str) -> str:
+    """Accept a host name or an IP address, or say what is wrong with it. Fit for a pydantic AfterValidator.
+
+    Returns:
+        The host, unchanged; an IPv6 address without brackets.
+
+    Raises:
+        UrlError: one clause that names the rule.
+    """
+    url = f"http://[{host}]/" if ":" in host else f"http://{host}/"
+    check_url(url)
+    parts = urlsplit(url)
+    if parts.hostname != host.lower() or parts.path != "/":
+        raise UrlError("must be a host name or an IP address, without scheme, port or path")
+    return host
+
+
+async def addresses(
+    host: str, port: int, kind: socket.SocketKind, allowed_networks: Sequence[Network] | None
+) -> list[tuple[str, int]]:
+    """Look a host up.
+
+    Args:
+        host: a name or an address.
+        port: what to pair the addresses with.
+        kind: SOCK_STREAM or SOCK_DGRAM.
+        allowed_networks: as in guard.refusal; None for a host that the operator named, which needs no guard.
+
+    Returns:
+        At least one numeric address, in the resolver's order.
+
+    Raises:
+        Misconfigured: one of the addresses may not be reached.
+        Transient: the name does not resolve now.
+    """
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no address"
+        raise Transient("name not resolved", f"{host}: {reason}") from None
+    numeric = list(dict.fromkeys((str(sockaddr[0]), port) for *_, sockaddr in found))
+    for address, _ in numeric:
+        reason = None if allowed_networks is None else refusal(address, allowed_networks)
+        if reason is not None:
+            raise Misconfigured(
+                "blocked address",
+                f"{host} is at {address}, which is not public: {reason}. If this installation is meant to "
+                "reach it, its operator adds the network to TOCSIN_ALLOWED_NETWORKS",
+            )
+    return numeric
+
+
+async def connect(host: str, port: int, allowed_networks: Sequence[Network] | None) -> socket.socket:
+    """Open a TCP connection to the first address that takes one.
+
+    Args:
+        host: a name or an address.
+        port: the port.
+        allowed_networks: as in `addresses`.
+
+    Returns:
+        A connected, non-blocking socket; the caller's to close.
+
+    Raises:
+        Misconfigured: see `addresses`.
+        Transient: see `addresses`; or no address took the connection.
+    """
+    failure = Transient("unreachable", "no connection")
+    for address in await addresses(host, port, socket.SOCK_STREAM, allowed_networks):
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        with contextlib.ExitStack() as unless_connected:
+            unless_connected.callback(connection.close)
+            connection.setblocking(False)  # noqa: FBT003  # the standard library's signature
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await asyncio.get_running_loop().sock_connect(connection, address)
+            except TimeoutError:
+                failure = Transient("connect timeout", f"no connection in {CONNECT_TIMEOUT:g} s")
+            except OSError as error:
+                failure = unconnected(error, port)
+            else:
+                unless_connected.pop_all()
+                return connection
+    raise failure
+
+
+def unconnected(error: OSError, port: int) -> Transient:
+    """The outcome for a connection that could not be made."""
+    if isinstance(error, ConnectionRefusedError):
+        return Transient("connect refused", f"nothing listens on port {port}")
+    return Transient("unreachable", error.strerror or "no connection")
+
+
+def tls_failure(error: ssl.SSLError) -> Misconfigured | Transient:
+    """The outcome for a failed TLS handshake: a person must mend a certificate, other failures may pass."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = error.verify_message or "not valid"
+        return Misconfigured("tls certificate", f"the server's certificate is not trusted: {reason}")
+    return Transient("tls error", (error.reason or "handshake failed").replace("_", " ").lower())
+
+
+def tls_context() -> ssl.SSLContext:
+    """Certificate and host name verified against certifi's authorities and the system's."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.load_default_certs()
+    return context
