@@ -7,6 +7,7 @@ wall that decides, both days of the year on which the clocks change come out as 
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -26,14 +27,20 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
 
 
+@functools.cache
+def _zones() -> frozenset[str]:
+    """Reading their names takes milliseconds, and preferences are read for every user of a fan-out."""
+    return frozenset(available_timezones())
+
+
 def _zone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _zones():
         raise ValueError("must be an IANA time zone such as Europe/Berlin")
     return value
 
 
 def _clock(value: str) -> str:
-    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d|24:00", value):
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00", value):
         raise ValueError('must be a time of day, "HH:MM"')
     return value
 
@@ -80,7 +87,7 @@ class Preference(BaseModel):
     quiet_hours_days: Annotated[list[Day], Field(max_length=7)] = list(DAYS)
     quiet_hours_action: Literal["skip", "defer"] = "skip"
     critical_overrides_quiet_hours: StrictBool = True
-    cameras: dict[str, Camera] = {}
+    cameras: dict[Identifier, Camera] = {}
 
     @model_validator(mode="after")
     def _a_window(self) -> Self:
@@ -101,7 +108,8 @@ class Preference(BaseModel):
             at: the moment for which to decide, aware.
         """
         details = alert.get("details") or {}
-        camera = self.cameras.get(str(details.get("camera_id", "")))
+        camera_id = details.get("camera_id")
+        camera = None if camera_id is None else self.cameras.get(str(camera_id))
         if camera is not None:
             if not camera.enabled:
                 return Verdict("suppress", Reason.CAMERA_DISABLED)
@@ -124,15 +132,18 @@ class Preference(BaseModel):
     def quiet_until(self, at: datetime) -> datetime:
         """The first moment from `at` on, in UTC, at which it is not quiet.
 
-        Windows that touch each other are followed for at most eight days, so that a user who is never to be
-        disturbed gets a moment a week away rather than an endless search.
+        Windows that touch each other are followed for a week, so that a user who is never to be disturbed
+        gets a moment some seven days away rather than an endless search.
         """
-        for _ in range(8):
-            end = self._window(self._wall(at)) if self.quiet_hours_enabled else None
+        at = at.astimezone(UTC)
+        horizon = at + timedelta(days=7)
+        while self.quiet_hours_enabled and at < horizon:
+            wall = self._wall(at)
+            end = self._window(wall)
             if end is None:
                 break
-            at = _first_moment(end, after=at, zone=ZoneInfo(self.quiet_hours_timezone))
-        return at.astimezone(UTC)
+            at = _advance(at, end - wall, ZoneInfo(self.quiet_hours_timezone))
+        return at
 
     def _wall(self, at: datetime) -> datetime:
         return at.astimezone(ZoneInfo(self.quiet_hours_timezone)).replace(tzinfo=None)
@@ -154,19 +165,20 @@ def _on(day: date, clock: str) -> datetime:
     return datetime.combine(day, time()) + timedelta(hours=hours, minutes=minutes)
 
 
-def _first_moment(wall: datetime, *, after: datetime, zone: ZoneInfo) -> datetime:
-    """The first moment after another at which a clock in this zone has reached a wall-clock time.
+def _advance(at: datetime, by: timedelta, zone: ZoneInfo) -> datetime:
+    """So much later, or the moment at which the clocks of the zone change if that comes sooner.
 
-    An hour that happens twice gives two candidates. An hour that is skipped gives none: then it is the moment
-    of the jump, found by bisection between the two readings (PEP 495) of the time that never was.
+    Between two changes a clock on the wall runs as any other does. Changes come at whole seconds and are
+    months apart, so one within a day shows by another offset at the end, and bisection to a second finds it.
     """
-    early, late = sorted(wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    if early.astimezone(zone).replace(tzinfo=None) == wall:
-        return early if early > after else late
-    while late - early > timedelta(seconds=1):
-        middle = early + (late - early) / 2
-        if middle.astimezone(zone).replace(tzinfo=None) >= wall:
-            late = middle
+    low, high = at, at + by
+    before = low.astimezone(zone).utcoffset()
+    if high.astimezone(zone).utcoffset() == before:
+        return high
+    while high - low > timedelta(seconds=1):
+        middle = low + (high - low) / 2
+        if middle.astimezone(zone).utcoffset() == before:
+            low = middle
         else:
-            early = middle
-    return late.replace(microsecond=0)
+            high = middle
+    return high.replace(microsecond=0)
