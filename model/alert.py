@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -56,6 +57,18 @@ def _alert_id(value: Any) -> Any:
     raise ValueError("must be an integer or a string of 1 to 255 characters")
 
 
+#: What we read ourselves in `details`: its types, and how to say so. Null is as good as absent.
+_DETAILS: dict[str, tuple[tuple[type, ...], str]] = {
+    "device_tags": ((dict,), "an object"),
+    "is_critical": ((bool,), "true or false"),
+    "camera_id": ((str, int), "a string or an integer"),
+    "smart_detection_type": ((str, int), "a string or an integer"),
+}
+
+#: The beginning of an RFC 3339 time (section 5.6); pydantic sees to the rest.
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
+
+
 class AlertEvent(BaseModel):
     """One event of one alert (CONTRACT.md, "An alert"). Build it by `parse_alert`."""
 
@@ -74,21 +87,18 @@ class AlertEvent(BaseModel):
     @field_validator("triggered_at", mode="before")
     @classmethod
     def _rfc_3339(cls, value: Any) -> Any:
-        if value is None or isinstance(value, (str, datetime)):
+        # pydantic alone would take "1774747800" for a time, and a date for midnight.
+        if value is None or isinstance(value, datetime) or (isinstance(value, str) and _TIME.match(value)):
             return value
         raise ValueError("must be an RFC 3339 time such as 2026-03-29T01:30:00Z")
 
     @field_validator("details")
     @classmethod
     def _known_details(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        details = value or {}
-        if not isinstance(details.get("device_tags", {}), dict):
-            raise ValueError("device_tags must be an object")  # noqa: TRY004  # pydantic wants ValueError
-        if not isinstance(details.get("is_critical", False), bool):
-            raise ValueError("is_critical must be true or false")  # noqa: TRY004  # as above
-        for name in ("camera_id", "smart_detection_type"):
-            if not isinstance(details.get(name, ""), (str, int)):
-                raise ValueError(f"{name} must be a string")  # noqa: TRY004  # as above
+        for name, (kinds, rule) in _DETAILS.items():
+            given = (value or {}).get(name)
+            if given is not None and type(given) not in kinds:
+                raise ValueError(f"{name} must be {rule}")
         return value
 
     @property
