@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from model.alert import MAX_SEVERITY, Identifier, Text
 from model.states import EventType
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _Filter = Annotated[Text, Field(max_length=255)]
+#: A list filter; null is the empty list, which matches all.
+_Filters = Annotated[list[_Filter], BeforeValidator(lambda value: [] if value is None else value)]
 
 
 class RuleSpec(BaseModel):
@@ -31,8 +33,8 @@ class RuleSpec(BaseModel):
     alert_type: _Filter | None = None
     device_tag_key: _Filter | None = None
     device_tag_val: _Filter | None = None
-    site_ids: list[_Filter] = []
-    device_prefixes: list[_Filter] = []
+    site_ids: _Filters = []
+    device_prefixes: _Filters = []
     deliver_on: Annotated[list[EventType], Field(min_length=1)] = [EventType.OPEN]
     throttle_minutes: Annotated[StrictInt, Field(ge=0, le=525_600)] | None = None
     priority: Annotated[StrictInt, Field(ge=-(2**31), lt=2**31)] = 100
