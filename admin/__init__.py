@@ -1,5 +1,5 @@
-"""What an operator changes and asks: channels, rules, users, explanations, replays. The CLI and the API only translate.
+"""What an operator changes and asks: channels, rules, users, explanations, replays.
 
-Nothing here prints. Bad input raises `model.problems.InvalidInput` with the path of each wrong field; what is not there,
-or is another tenant's, raises LookupError in the same words.
+The CLI and the API only translate; nothing here prints. Bad input raises `model.problems.InvalidInput` with
+the path of each wrong field; what is not there, or is another tenant's, raises LookupError in the same words.
 """

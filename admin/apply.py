@@ -1,7 +1,7 @@
 """Make a tenant's configuration what a document says, in one transaction, and tell what that changes.
 
-A dry run is the same work, rolled back: what it tells is what would happen. An entry that is as it should be is not
-touched, so that applying a document twice changes nothing, no version and no time of change.
+A dry run is the same work, rolled back: what it tells is what would happen. An entry that is as it should be
+is not touched, so that applying a document twice changes nothing, no version and no time of change.
 """
 
 from __future__ import annotations
@@ -222,7 +222,8 @@ class _Apply:
             self._tell("device", name, ADDED)
             return
         if stored.disabled_at is not None:
-            # A file that is applied every hour must not wake a token every hour that its push service declared dead.
+            # A file that is applied every hour must not wake a token every hour that its push service
+            # declared dead.
             self.diff.warnings.append(
                 f"{where}: disabled ({stored.disabled_reason or 'no reason given'}), and remains so; "
                 "the app enables it by registering it anew"

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError, field_validator
-from pydantic.types import JsonValue
+from pydantic.types import JsonValue  # noqa: TC002  # pydantic evaluates annotations
 
 from admin import tenants
+from admin.lookup import find_channel
 from admin.secrets import mask, reveal, unmask
-from model.alert import Identifier
+from model.alert import Identifier  # noqa: TC001  # as above
 from model.database import connection, transaction, utcnow
 from model.problems import InvalidInput, Problem, problems_of
 from model.tables import Channel, RoutingRule
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from senders.base import ChannelConfig
 
-#: The push channel in whose name users are notified without a rule (actors.intake.DIRECT). It may be configured, for
-#: credentials of its own, and is never pruned.
+#: The push channel in whose name users are notified without a rule (actors.intake.DIRECT). It may be
+#: configured, for credentials of its own, and is never pruned.
 RESERVED = "direct"
 
 
@@ -66,6 +67,7 @@ def check_channel(data: Any, *, prefix: str = "", stored: Channel | None = None)
     """Check a channel as it was given.
 
     Args:
+        data: the channel, decoded.
         prefix: its place in the whole input, such as "channels[2]".
         stored: the channel that it replaces, whose secrets it may keep by giving their masks.
 
@@ -130,28 +132,6 @@ def list_channels(tenant_id: str) -> list[dict[str, Any]]:
         return [channel_document(channel) for channel in query]
 
 
-def find_channel(tenant_id: str, reference: str | int) -> Channel:
-    """A channel by its name or id.
-
-    Raises:
-        LookupError: this tenant has none; another tenant's id gets the same words.
-    """
-    found = pick(Channel.select().where(Channel.tenant == tenant_id), Channel, reference)
-    if found is None:
-        raise LookupError(f"there is no channel {reference!r} in tenant {tenant_id!r}")
-    return found
-
-
-def pick(query: Any, table: Any, reference: str | int) -> Any:
-    """The one row of a query with this name or, failing that, id; None if there is none."""
-    if isinstance(reference, str):
-        found = query.where(table.name == reference).first()
-        if found is not None or not (reference.isascii() and reference.isdigit()):
-            return found
-    number = int(reference) if len(str(reference)) <= 9 else 0  # noqa: PLR2004  # a 32-bit column; no id is 0
-    return query.where(table.id == number).first()
-
-
 def create_channel(tenant_id: str, data: Mapping[str, Any]) -> Channel:
     """Save a new channel.
 
@@ -172,7 +152,10 @@ def update_channel(
     """Change a channel.
 
     Args:
-        data: the fields to change (`config` is one field, replaced whole), or with `partial` False the whole channel.
+        tenant_id: whose.
+        reference: its name or id.
+        data: the fields to change (`config` is one field, replaced whole), or the whole channel.
+        partial: which of the two.
 
     Raises:
         InvalidInput, LookupError: as above.

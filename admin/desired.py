@@ -1,7 +1,7 @@
-"""What `apply` reads: a tenant's channels, rules and users as one document, checked whole before anything is written.
+"""What `apply` reads: a tenant's channels, rules and users as one document, checked whole.
 
-CONTRACT.md, "What `apply` reads". A list that is missing says nothing about what is there; an empty one says that
-nothing should be.
+CONTRACT.md, "What `apply` reads". A list that is missing says nothing about what is there; an empty one says
+that nothing should be.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def check(document: Any, stored: Mapping[str, Channel], allowed_networks: Sequen
     """Check a whole document.
 
     Args:
+        document: what the YAML holds.
         stored: the tenant's present channels by name, whose secrets may be kept by giving their masks.
         allowed_networks: TOCSIN_ALLOWED_NETWORKS; a push service may be there.
 

@@ -1,4 +1,4 @@
-"""What would become of an alert, and why: every rule with its reason, every target with its verdict. Reading only.
+"""What would become of an alert, and why: every rule with its reason, every target with its verdict.
 
 CONTRACT.md, "Explain's answer". It asks what the chain asks (`Rule.mismatch`, `Rule.is_throttled`,
 `Preference.verdict`), and adds what the chain never sees: rules and channels that are disabled.
@@ -12,7 +12,7 @@ from peewee import fn
 
 from model.alert import AlertEvent, parse_alert
 from model.audience import Target, targets_for, users_of
-from model.database import connection
+from model.database import connection, tuples
 from model.jobs import is_critical
 from model.rulebook import spec_of
 from model.rules import Rule
@@ -34,11 +34,14 @@ def explain(
 
     Args:
         alert: an alert as in CONTRACT.md.
+        tenant_id: whose rules.
+        settings: say what is critical.
         at: the moment, aware, for which throttles and quiet hours are judged.
 
     Returns:
         `rules` in the order in which they are asked, `targets` of the channels that would be notified, and
-        `already_accepted`: whether this event of this alert is on record, so that sending it again changes nothing.
+        `already_accepted`: whether this event of this alert is on record, so that sending it again changes
+        nothing.
 
     Raises:
         InvalidInput: names each field that is wrong.
@@ -102,7 +105,7 @@ def _clock(moment: datetime) -> str:
 
 
 def _last_notified(tenant_id: str, event: AlertEvent, at: datetime) -> dict[int, datetime]:
-    """When each channel was last notified of the alert, before the moment and by another event than this one."""
+    """When each channel was last notified of the alert, before the moment and by another event of it."""
     query = (
         Job.select(Job.channel_id, fn.MAX(Job.created_at).converter(Job.created_at.python_value))
         .where(
@@ -113,9 +116,8 @@ def _last_notified(tenant_id: str, event: AlertEvent, at: datetime) -> dict[int,
             & ((Job.delivered > 0) | Job.finished_at.is_null())
         )
         .group_by(Job.channel_id)
-        .tuples()
     )
-    return dict(query)
+    return dict(tuples(query))
 
 
 def _targets(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from admin.channels import find_channel
+from admin.lookup import find_channel
 from model.database import connection
 from model.results import dispatch_results, job_document
 from model.states import JobState
@@ -29,9 +29,12 @@ def list_jobs(
     """A tenant's jobs, newest first, without their results.
 
     Args:
+        tenant_id: whose.
         states: JobState names; none for all.
         channel: a channel's name or id. The name of one that was deleted finds its jobs still.
+        alert_id: only this alert's.
         before: only jobs with a smaller id: the cursor of the next page.
+        limit: how many at most.
 
     Raises:
         LookupError: there is no such state or channel.
@@ -70,7 +73,7 @@ def find_job(tenant_id: str, reference: str | int) -> Job:
     mine = Job.select().where(Job.tenant == tenant_id)
     text = str(reference)
     if text.isascii() and text.isdigit() and len(text) <= 18:  # noqa: PLR2004  # a 64-bit column
-        found = mine.where(Job.id == int(text)).first()
+        found: Job | None = mine.where(Job.id == int(text)).first()
         if found is not None:
             return found
     of_alert = list(mine.where(Job.alert_id == text).order_by(Job.id).limit(LISTED + 1))

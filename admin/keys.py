@@ -1,7 +1,7 @@
 """Keys: those that callers of the API show, and those that encrypt what the database keeps.
 
-An API key is shown once, when it is made; what is kept is its SHA-256 and its first characters, by which people tell
-keys apart. It has 256 random bits, so that a fast hash is enough: there is nothing to guess.
+An API key is shown once, when it is made; what is kept is its SHA-256 and its first characters, by which
+people tell keys apart. It has 256 random bits, so that a fast hash is enough: there is nothing to guess.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def create_key(tenant_id: str, role: str, *, name: str = "") -> tuple[ApiKey, str]:
-    """Make an API key; its row, and the key itself, which nobody can tell again. The tenant is made if need be.
+    """Make an API key; its row, and the key itself, which nobody can tell again. A new tenant is made.
 
     Raises:
         InvalidInput: there is no such role, or no tenant can have this name.
@@ -63,7 +63,7 @@ def list_keys(tenant_id: str | None) -> list[dict[str, Any]]:
 
 
 def revoke_key(tenant_id: str, reference: str | int) -> ApiKey:
-    """End a key's validity, by its id or by the characters that lists show of it. Ending it twice is no error.
+    """End a key's validity, by its id or by the characters that lists show of it. Twice is no error.
 
     Raises:
         LookupError: this tenant has no such key, or several that begin so.
@@ -89,7 +89,8 @@ def revoke_key(tenant_id: str, reference: str | int) -> ApiKey:
 def verify_key(key: str) -> ApiKey | None:
     """The row of a key that is valid, or None. Within a connection of the caller's.
 
-    The index finds it by its hash, of which an attacker cannot choose a part; the comparison takes constant time.
+    The index finds it by its hash, of which an attacker cannot choose a part; the comparison takes constant
+    time.
     """
     digest = _hash(key)
     row = ApiKey.get_or_none((ApiKey.key_hash == digest) & ApiKey.revoked_at.is_null())
@@ -148,7 +149,7 @@ def _rotated(channel_id: int, token: str) -> str:
         return vault.rotate(token)
     except InvalidToken:
         raise SettingsError(
-            f"TOCSIN_SECRET_KEYS: none of the keys decrypts channel {channel_id}; add the key with which it was written"
+            f"TOCSIN_SECRET_KEYS: no key decrypts channel {channel_id}; add the one with which it was written"
         ) from None
 
 

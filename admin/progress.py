@@ -1,4 +1,4 @@
-"""How far some alerts, or some jobs, have come: what still moves, what waits for later, what became of the rest."""
+"""How far some alerts, or jobs, have come: what still moves, what waits, what became of the rest."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peewee import fn
 
+from model.database import tuples
 from model.ledger import COUNTERS
 from model.states import IN_PROGRESS, DeliveryState, JobState
 from model.tables import Alert, Delivery, Job
@@ -64,20 +65,19 @@ def pending(group: Group, *, until: datetime) -> Pending:
     """What of a group has not ended.
 
     Args:
+        group: which.
         until: the end of the patience; what is due after it is not waited for.
     """
     active = 0
     if group.are_alerts:
         active += Alert.select().where(Alert.id.in_(group.ids) & Alert.matched_at.is_null()).count()
     active += Job.select().where(Job.id.in_(group.jobs) & (Job.state == JobState.PENDING)).count()
-    query = (
-        Delivery.select(Delivery.state, Delivery.next_attempt_at)
-        .where(Delivery.job.in_(group.jobs) & Delivery.state.in_(list(IN_PROGRESS)))
-        .tuples()
+    query = Delivery.select(Delivery.state, Delivery.next_attempt_at).where(
+        Delivery.job.in_(group.jobs) & Delivery.state.in_(list(IN_PROGRESS))
     )
     later: Counter[str] = Counter()
     due: datetime | None = None
-    for state, next_attempt_at in query:
+    for state, next_attempt_at in tuples(query):
         if state in (DeliveryState.RETRYING, DeliveryState.DEFERRED) and next_attempt_at > until:
             later[state] += 1
             due = next_attempt_at if due is None else min(due, next_attempt_at)
@@ -117,9 +117,8 @@ def summary(watched: Iterable[Group]) -> Summary:
             Job.select(Job.channel_name, Job.channel_type, fn.COUNT(Job.id), *sums)
             .where(Job.id.in_(group.jobs))
             .group_by(Job.channel_name, Job.channel_type)
-            .tuples()
         )
-        for name, kind, *numbers in query:
+        for name, kind, *numbers in tuples(query):
             counts = dict(zip(("jobs", "targets", *COUNTERS), map(int, numbers), strict=True))
             counts["in_progress"] = counts["targets"] - sum(counts[counter] for counter in COUNTERS)
             found.channels.setdefault((name, kind), Counter()).update(counts)

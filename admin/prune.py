@@ -1,7 +1,7 @@
-"""Deleting what is over and old: jobs with their deliveries, the log, alerts, devices that have long been disabled.
+"""Deleting what is over and old: jobs with their deliveries, the log, alerts, dead devices.
 
-In batches, each a transaction of its own, so that nobody waits for it. An alert that was pruned is forgotten: if its
-producer sends it again, it is new.
+In batches, each a transaction of its own, so that nobody waits for it. An alert that was pruned is forgotten:
+if its producer sends it again, it is new.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def prune(
         & (Job.alert_id == Alert.alert_id)
         & (Job.deliver_on_event == Alert.event_type)
     )
-    over = (Alert.accepted_at < before) & Alert.matched_at.is_null(False)
+    over = (Alert.accepted_at < before) & Alert.matched_at.is_null(is_null=False)
     over &= ~fn.EXISTS(Job.select(Job.id).where(same))
     logged = LogEntry.at < before
     if tenant_id is not None:

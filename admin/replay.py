@@ -1,7 +1,8 @@
-"""Deliveries that failed or came too late, once more: after the far side was mended, or a credential set right.
+"""Deliveries that failed or came too late, once more: the far side was mended, a credential set right.
 
 They become PENDING with all attempts before them and a new deadline, and leave their jobs' totals in the same
-transaction, so that the totals add up at every moment. What a later event superseded stays: it would undo that event.
+transaction, so that the totals add up at every moment. What a later event superseded stays: it would undo
+that event.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from peewee import JOIN
 from actors.deliver import deliver
 from actors.fanout_devices import lane
 from actors.handing import hand_on
-from admin.channels import find_channel
+from admin.lookup import find_channel
 from model import bulk
-from model.database import transaction, utcnow
+from model.database import transaction, tuples, utcnow
 from model.jobs import time_to_live
 from model.ledger import lock_jobs
 from model.states import DeliveryState, JobState, Reason
@@ -118,13 +119,12 @@ def _select(tenant_id: str, wanted: Filter, *, after: int, limit: int) -> list[A
         condition &= Delivery.finished_at >= wanted.since
     if wanted.until is not None:
         condition &= Delivery.finished_at < wanted.until
-    ids = [
-        row[0]
-        for row in Delivery.select(Delivery.id).where(condition).order_by(Delivery.id).limit(limit).tuples()
-    ]
+    found = Delivery.select(Delivery.id, Delivery.job).where(condition).order_by(Delivery.id).limit(limit)
+    candidates = dict(tuples(found))
+    ids = sorted(candidates)
     if not ids:
         return []
-    lock_jobs({row[0] for row in Delivery.select(Delivery.job).where(Delivery.id.in_(ids)).tuples()})
+    lock_jobs(set(candidates.values()))
     # Read only now: whoever replayed the same meanwhile has ended, and what he took is not ours.
     query = (
         Delivery.select(

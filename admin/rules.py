@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from admin import tenants
-from admin.channels import find_channel, pick
+from admin.lookup import find_channel, pick
 from model.database import connection, transaction, utcnow
 from model.problems import InvalidInput, Problem, path, problems_of
 from model.rulebook import SPEC_FIELDS
@@ -33,6 +33,7 @@ def check_rule(data: Any, *, prefix: str = "") -> RuleGiven:
     """Check a rule as it was given. Whether its channel is there, is another question.
 
     Args:
+        data: the rule, decoded.
         prefix: its place in the whole input, such as "rules[2]".
 
     Raises:
@@ -73,9 +74,7 @@ def warnings_of(spec: RuleSpec, *, prefix: str = "") -> list[str]:
     """What is allowed, and probably not meant."""
     if spec.throttle_minutes and EventType.CLOSED in spec.deliver_on and len(spec.deliver_on) > 1:
         where = path(["throttle_minutes"], prefix)
-        return [
-            f"{where}: a CLOSED within {spec.throttle_minutes} minutes is held back too; give CLOSED a rule of its own"
-        ]
+        return [f"{where}: a CLOSED within that time is held back too; give CLOSED a rule of its own"]
     return []
 
 
@@ -126,7 +125,10 @@ def update_rule(
     """Change a rule.
 
     Args:
-        data: the fields to change, or with `partial` False the whole rule.
+        tenant_id: whose.
+        reference: its name or id.
+        data: the fields to change, or the whole rule.
+        partial: which of the two.
 
     Raises:
         InvalidInput, LookupError: as above.
@@ -186,7 +188,7 @@ def save(rule: RoutingRule, spec: RuleSpec, channel_id: int) -> list[str]:
     if changed:
         for name, value in spec.model_dump(mode="json").items():
             setattr(rule, name, value)
-        rule.channel = channel_id
+        rule.channel_id = channel_id
         rule.updated_at = tenants.advance(rule.updated_at, utcnow())
         rule.save()
     return changed

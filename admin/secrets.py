@@ -1,8 +1,8 @@
-"""A channel's secrets are written, and never read back: what is shown in their place, and what that means on its return.
+"""A channel's secrets are written and never read back: what is shown in their place.
 
-Which fields are secrets is said by the config's type, where they are `SecretStr`; so a new provider cannot forget it
-here. A mask that comes back in an update keeps what is stored, unless the destination changes with it: whoever may
-write a channel could else send a secret that he may not read to an address of his own.
+Which fields are secrets is said by the config's type, where they are `SecretStr`; so a new provider cannot
+forget it here. A mask that comes back in an update keeps what is stored, unless the destination changes with
+it: whoever may write a channel could else send a secret that he may not read to an address of his own.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def mask(kind: type[BaseModel] | None, stored: Mapping[str, Any]) -> dict[str, A
 
     Args:
         kind: the config's type; None where it is not known any more, and nothing is shown.
+        stored: the config.
     """
     try:
         config = kind.model_validate(stored) if kind is not None else None
@@ -54,6 +55,7 @@ def unmask(
     Args:
         given: the new config as its writer sent it.
         stored: the present one, in the clear; empty for a new channel.
+        prefix: the place of the config within the whole input.
     """
     masked = list(_masks(given))
     if not masked:

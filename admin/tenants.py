@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from peewee import fn
 
+from model.database import tuples
 from model.problems import InvalidInput, Problem
 from model.tables import Tenant
 
@@ -33,10 +34,8 @@ def resolve(tenant_id: str | None) -> str:
         if tenant_id != DEFAULT and not Tenant.select().where(Tenant.tenant_id == tenant_id).exists():
             raise LookupError(f"there is no tenant {tenant_id!r}; `tocsin apply` makes one")
         return tenant_id
-    known = [
-        row[0]
-        for row in Tenant.select(Tenant.tenant_id).order_by(Tenant.tenant_id).limit(LISTED + 1).tuples()
-    ]
+    query = Tenant.select(Tenant.tenant_id).order_by(Tenant.tenant_id).limit(LISTED + 1)
+    known = [row[0] for row in tuples(query)]
     if len(known) > 1:
         more = ", ..." if len(known) > LISTED else ""
         raise LookupError(
@@ -58,7 +57,7 @@ def check_name(tenant_id: str, *, field: str = "tenant") -> None:
 
 
 def ensure(tenant_id: str) -> bool:
-    """Make the tenant if there is none of this name; whether it was made. Within a transaction of the caller's."""
+    """Make the tenant if it is not there; whether it was made. Within a transaction of the caller's."""
     check_name(tenant_id)
     return bool(Tenant.insert(tenant_id=tenant_id).on_conflict_ignore().as_rowcount().execute())
 
@@ -81,5 +80,5 @@ def count() -> int:
 
 
 def advance(last: datetime, now: datetime) -> datetime:
-    """An updated_at that is later than the last one: caches tell versions apart by it, and clocks may step back."""
+    """An updated_at later than the last one: caches tell versions by it, and clocks may step back."""
     return max(now, last + timedelta(microseconds=1))

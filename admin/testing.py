@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from actors.attempts import config_of, thread_of
 from actors.decide import outcome_name
 from actors.record import code_of, detail_of
-from admin.channels import find_channel
+from admin.lookup import find_channel
 from config.logging import get_logger
 from model.audience import users_of
 from model.channels import channels_of
@@ -50,9 +50,9 @@ def test_channel(tenant_id: str, reference: str | int, *, runtime: Runtime) -> d
         runtime: a started runtime: the senders and the loop they live on.
 
     Returns:
-        `status` ok or failed, `outcome` (ok, transient, rejected, target_gone, misconfigured, not_configured, internal,
-        no_devices), `latency_ms`, `provider_response` with `code`, `detail` and `provider_id`; of a push channel also
-        `devices`, the same for each, and of all of them together the first that failed.
+        `status` ok or failed, `outcome` (ok, transient, rejected, target_gone, misconfigured, not_configured,
+        internal, no_devices), `latency_ms`, `provider_response` with `code`, `detail` and `provider_id`; of a
+        push channel also `devices`, the same for each, and of all of them together the first that failed.
 
     Raises:
         LookupError: this tenant has no such channel.

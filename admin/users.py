@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.types import JsonValue
+from pydantic.types import JsonValue  # noqa: TC002  # pydantic evaluates annotations
 
 from admin import tenants
 from model.alert import Identifier, Text
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from config.settings import Network
 
-#: The members of a browser's PushSubscription that anybody needs (W3C Push API, `toJSON`). Others are dropped.
+#: The members of a browser's PushSubscription that anybody needs (W3C Push API, `toJSON`). Others are
+#: dropped.
 _SUBSCRIPTION = ("endpoint", "expirationTime", "keys")
 _KEYS = ("p256dh", "auth")
 
@@ -80,6 +81,7 @@ def check_device_given(data: Any, allowed_networks: Sequence[Network], *, prefix
     """Check a device as it was given.
 
     Args:
+        data: the device, decoded.
         allowed_networks: TOCSIN_ALLOWED_NETWORKS; a push service may be there.
         prefix: its place in the whole input, such as "users[0].devices[1]".
 
@@ -206,7 +208,7 @@ def delete_device(tenant_id: str, user_id: str, device_id: int) -> None:
 
 
 def device_document(device: Device) -> dict[str, Any]:
-    """A device as the API and the CLI show it: without its address, which is all that it takes to send to it."""
+    """A device as the API and the CLI show it: without its address, all that it takes to send there."""
     return {
         "id": device.id,
         "user_id": device.user_id,

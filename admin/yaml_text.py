@@ -1,7 +1,7 @@
 """YAML as configuration deserves it: no surprise types, no key twice, no bomb.
 
-Implicit types are those of YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema): `22:00` and `no` are
-text here, where YAML 1.1 makes 1320 and false of them.
+Implicit types are those of YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema): `22:00` and
+`no` are text here, where YAML 1.1 makes 1320 and false of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 #: Bytes of one file.
 MAX_BYTES = 16 * 1024 * 1024
-#: Values of one document once every alias is written out. A few aliases of aliases make billions of a kilobyte.
+#: Values of one document once every alias is written out. A few aliases of aliases make billions of a
+#: kilobyte.
 MAX_VALUES = 2_000_000
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,1 +1,1 @@
-"""The `tocsin` command: translates words into calls of `admin` and `actors`, and what comes back into tables or JSON."""
+"""The `tocsin` command: words into calls of `admin` and `actors`, answers into tables or JSON."""

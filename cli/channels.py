@@ -35,8 +35,8 @@ def list_(*, tenant: show.TenantOption = None, json: show.Json = False) -> int:
     return OK
 
 
-@group.command()
-def test(
+@group.command("test")
+def send_test(
     reference: Annotated[str, typer.Argument(help="The channel's name or id.", metavar="ID")],
     *,
     tenant: show.TenantOption = None,
@@ -74,7 +74,8 @@ def test(
                 [
                     (
                         each["device_id"], each["user_id"], each["platform"], each["outcome"],
-                        each["provider_response"]["code"], each["provider_response"]["detail"], each["latency_ms"],
+                        each["provider_response"]["code"], each["provider_response"]["detail"],
+                        each["latency_ms"],
                     )
                     for each in answer["devices"]
                 ],

@@ -126,8 +126,8 @@ def _show_explanation(answer: dict[str, Any]) -> None:
         ("channel", "user", "device", "platform", "verdict", "reason", "until"),
         [
             (
-                target["channel"], target["user_id"], target["device_name"] or target["device"], target["platform"],
-                target["verdict"], target["reason"], target["until"],
+                target["channel"], target["user_id"], target["device_name"] or target["device"],
+                target["platform"], target["verdict"], target["reason"], target["until"],
             )
             for target in answer["targets"]
         ],

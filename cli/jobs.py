@@ -103,9 +103,8 @@ def show_results(results: list[dict[str, Any]]) -> None:
         ("delivery", "target", "user", "state", "reason", "attempts", "code", "provider id", "ms"),
         [
             (
-                each["delivery_id"], each["platform"] if each["device_id"] is None
-                else f"{each['platform']} {each['device_id']}", each["user_id"], each["state"], each["reason"],
-                each["attempts"], each["code"], each["provider_id"], each["latency_ms"],
+                each["delivery_id"], _target(each), each["user_id"], each["state"], each["reason"], each["attempts"],
+                each["code"], each["provider_id"], each["latency_ms"],
             )
             for each in results
         ],
@@ -113,8 +112,14 @@ def show_results(results: list[dict[str, Any]]) -> None:
     )  # fmt: skip
 
 
+def _target(result: dict[str, Any]) -> str:
+    """A device, or the channel itself by its type."""
+    platform: str = result["platform"]
+    return platform if result["device_id"] is None else f"{platform} {result['device_id']}"
+
+
 def status(*, tenant: show.TenantOption = None, json: show.Json = False) -> int:
-    """Count alerts, jobs and deliveries by state, and say how old the oldest pending work is; of all tenants by default."""
+    """Count alerts, jobs and deliveries by state, and say how old the oldest pending work is."""
     from admin.tenants import resolve  # noqa: PLC0415  # `--help` need not wait for it
     from model.status import status as read  # noqa: PLC0415
 

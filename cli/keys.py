@@ -96,11 +96,9 @@ def rotate_keys(
         else:
             print(key)
             show.note(
-                "put it in front of TOCSIN_SECRET_KEYS (or in the first line of the .keys file beside the SQLite"
+                "put it in front of TOCSIN_SECRET_KEYS of every process (or of the .keys file beside SQLite's"
             )
-            show.note(
-                "file) of every process, then run `tocsin rotate-keys`; after that the older keys may go"
-            )
+            show.note("file), then run `tocsin rotate-keys`; after that the older keys may go")
         return OK
     open_all()
     number = rotate_secrets()

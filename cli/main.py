@@ -1,4 +1,4 @@
-"""The command line's composition root: every group of commands, and the one place where errors become lines."""
+"""Every group of commands, and the one place where errors become lines."""
 
 from __future__ import annotations
 

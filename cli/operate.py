@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -19,8 +19,8 @@ from cli.session import open_all
 if TYPE_CHECKING:
     from config import Settings
 
-#: Threads of a worker process. They wait for the database and for the batch that the event loop sends, not for each
-#: target, so that a few keep a processor busy.
+#: Threads of a worker process. They wait for the database and for the batch that the event loop sends, not
+#: for each target, so that a few keep a processor busy.
 THREADS = 8
 
 
@@ -53,16 +53,20 @@ def worker(
             )
         return _work_here(settings, threads)
     open_all()
-    number = processes or max(1, os.cpu_count() or 1)
+    return _become_workers(processes or os.cpu_count() or 1, threads)
+
+
+def _become_workers(processes: int, threads: int) -> NoReturn:
+    """Dramatiq's own command takes this process's place, and its signals."""
     command = [
-        sys.executable, "-m", "dramatiq", "actors", "--processes", str(number), "--threads", str(threads),
+        sys.executable, "-m", "dramatiq", "actors", "--processes", str(processes), "--threads", str(threads),
         "--skip-logging",
     ]  # fmt: skip
-    os.execv(sys.executable, command)  # noqa: S606  # the worker takes this process's place, and its signals
+    os.execv(sys.executable, command)  # noqa: S606  # see above
 
 
 def _work_here(settings: Settings, threads: int) -> int:
-    """The whole chain in this process, until SIGTERM or SIGINT. What alerts it works on others put into the database."""
+    """The whole chain in this process, until SIGTERM or SIGINT, on what others put into the database."""
     from dramatiq import Worker  # noqa: PLC0415  # `--help` need not wait for it
 
     from actors import broker  # noqa: PLC0415
@@ -168,7 +172,8 @@ def doctor(*, json: show.Json = False) -> int:
     def queues() -> dict[str, tuple[int, int, int]]:
         from actors.broker import DELIVER, FANOUT, MATCH, broker  # noqa: PLC0415  # only where there is a broker
 
-        return {name: broker.get_queue_message_counts(name) for name in (MATCH, FANOUT, DELIVER)}
+        counts: Any = broker  # Dramatiq's interface of all brokers lacks what this one has
+        return {name: counts.get_queue_message_counts(name) for name in (MATCH, FANOUT, DELIVER)}
 
     found = examine(settings, queues)
     if json:

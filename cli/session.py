@@ -32,8 +32,8 @@ def session() -> Iterator[Settings]:
 def open_all() -> Settings:
     """Read the settings, open the database, see to its schema. No connection remains.
 
-    An SQLite file is brought up to date on the way: nobody else could own it. PostgreSQL is a deployment's, where
-    migrating is a step of its own.
+    An SQLite file is brought up to date on the way: nobody else could own it. PostgreSQL is a deployment's,
+    where migrating is a step of its own.
     """
     from config import get_settings  # noqa: PLC0415  # as above
     from config.logging import configure_logging  # noqa: PLC0415
@@ -54,8 +54,8 @@ def open_all() -> Settings:
 def quiet(settings: Settings) -> None:
     """Keep a command's log to what its answer does not say, unless TOCSIN_LOG_LEVEL was set.
 
-    Where the chain runs in the command itself that is what is wrong with Tocsin; where it runs elsewhere, also that a
-    broker is away.
+    Where the chain runs in the command itself that is what is wrong with Tocsin; where it runs elsewhere,
+    also that a broker is away.
     """
     if "log_level" not in settings.model_fields_set:
         embedded = settings.broker_url.get_secret_value() == "memory://"

@@ -19,9 +19,9 @@ TenantOption = Annotated[
 #: The colour of a state or verdict.
 COLOURS = {
     "DELIVERED": "green", "COMPLETED": "green", "deliver": "green", "ok": "green", "added": "green",
-    "FAILED": "red", "EXPIRED": "red", "PARTIAL": "red", "fail": "red", "removed": "red", "misconfigured": "red",
+    "FAILED": "red", "EXPIRED": "red", "PARTIAL": "red", "fail": "red", "removed": "red",
     "SUPPRESSED": "yellow", "SUPERSEDED": "yellow", "suppress": "yellow", "defer": "yellow", "warn": "yellow",
-    "changed": "yellow", "failing": "red",
+    "changed": "yellow", "failing": "red", "misconfigured": "red",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""Alerts from a file of any size: one JSON object, an array of them, or one a line (NDJSON), told apart by looking.
+"""Alerts from a file of any size: one JSON object, an array of them, or one a line (NDJSON).
 
-The text is read in pieces and decoded value by value, so that a file of gigabytes takes the memory of one piece. What
+The text is read in pieces and decoded value by value, so that a file of gigabytes takes the memory of one
+piece. What
 each alert is called in an error says where to look: a line, or an index of the array.
 """
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 #: Bytes that are read at a time.
 PIECE = 256 * 1024
-#: Characters of one alert as text: four times what an alert may have as compact JSON (model.alert.MAX_ALERT_BYTES).
+#: Characters of one alert as text: four times what an alert may have as compact JSON
+#: (model.alert.MAX_ALERT_BYTES).
 LONGEST = 1024 * 1024
 
 _SPACE = " \t\r\n"
