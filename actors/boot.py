@@ -22,4 +22,6 @@ def prepare() -> None:
         log.warning("database_away", why=str(error).strip(), remedy="work begins when it is back")
         return
     if lacking:
-        log.critical("migrations_pending", names=lacking, remedy="run `tocsin migrate`, then start the workers again")
+        log.critical(
+            "migrations_pending", names=lacking, remedy="run `tocsin migrate`, then start the workers again"
+        )

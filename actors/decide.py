@@ -79,7 +79,7 @@ def backoff(settings: Settings, attempts: int) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
 
-def before_sending(
+def before_sending(  # noqa: PLR0911  # one line a reason, in the order that decides
     claim: Claim, channel: ChannelRef | None, *, max_retries: int, now: datetime
 ) -> Settlement | None:
     """What becomes of a claim without an attempt, or None: send it."""
@@ -100,7 +100,11 @@ def before_sending(
         return Settlement(claim, DeliveryState.FAILED, Reason.EXHAUSTED, counts_attempt=False)
     if claim.earlier_under_way:
         return Settlement(
-            claim, DeliveryState.RETRYING, Reason.EARLIER_EVENT_UNDER_WAY, next_attempt_at=now + TURN, counts_attempt=False
+            claim,
+            DeliveryState.RETRYING,
+            Reason.EARLIER_EVENT_UNDER_WAY,
+            next_attempt_at=now + TURN,
+            counts_attempt=False,
         )
     return None
 
@@ -131,5 +135,11 @@ def after_sending(attempt: Attempt, *, max_retries: int, pause: timedelta, now: 
     if due >= claim.expires_at:
         return ends(DeliveryState.EXPIRED, Reason.TOO_LATE)
     return Settlement(
-        claim, DeliveryState.RETRYING, Reason.TRANSIENT, code, provider_id, attempt.latency_ms, next_attempt_at=due
+        claim,
+        DeliveryState.RETRYING,
+        Reason.TRANSIENT,
+        code,
+        provider_id,
+        attempt.latency_ms,
+        next_attempt_at=due,
     )

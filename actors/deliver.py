@@ -7,7 +7,7 @@ only late. Then `Waiting` is raised, and the Retries middleware brings the messa
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dramatiq
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LONGEST_DELAYED_MESSAGE = timedelta(minutes=10)
 
 
-class Waiting(dramatiq.errors.Retry):  # type: ignore[misc]  # untyped in Dramatiq
+class Waiting(dramatiq.errors.Retry):
     """Deliveries of this message failed transiently and are due again after `delay` milliseconds."""
 
 
@@ -84,7 +84,9 @@ def _settle_without_sending(
             settlements.append(settlement)
     if settlements:
         with transaction():
-            kept, ended = ledger.settle(settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace))
+            kept, ended = ledger.settle(
+                settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace)
+            )
         record.settled(settlements, kept, now=now)
         record.jobs_ended(ended, runtime.settings, now=now)
     return to_send
@@ -104,7 +106,9 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> None:
         channel = channels.get(attempt.claim.channel_id)
         settlements.append(after_sending(attempt, max_retries=max_retries(channel), pause=pause, now=now))
     with transaction():
-        kept, ended = ledger.settle(settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace))
+        kept, ended = ledger.settle(
+            settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace)
+        )
         record.log_attempts(made, now=now)
         disabled = record.disable_devices(made, now=now)
         record.channel_health(made, channels, now=now)
@@ -115,7 +119,7 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> None:
 
 
 def _raise_if_waiting(delivery_ids: Sequence[int]) -> None:
-    query = (
+    query: Any = (
         Delivery.select(Delivery.next_attempt_at)
         .where(Delivery.id.in_(list(delivery_ids)) & (Delivery.state == DeliveryState.RETRYING))
         .order_by(Delivery.next_attempt_at)

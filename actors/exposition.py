@@ -83,7 +83,7 @@ def registry() -> CollectorRegistry:
 
     collected = CollectorRegistry()
     MultiProcessCollector(collected, path=DB_PATH)  # type: ignore[no-untyped-call]
-    collected.register(BacklogCollector())  # type: ignore[arg-type]  # a collector is anything that collects
+    collected.register(BacklogCollector())
     return collected
 
 
@@ -98,7 +98,9 @@ def serve_metrics() -> int:
         server = make_server(settings.metrics_host, settings.metrics_port, make_wsgi_app(registry()))
     except OSError as error:
         # Another group of workers on this machine serves them: the files are shared. The workers must not end for this.
-        log.warning("metrics_not_served", port=settings.metrics_port, why=str(error), remedy="TOCSIN_METRICS_PORT")
+        log.warning(
+            "metrics_not_served", port=settings.metrics_port, why=str(error), remedy="TOCSIN_METRICS_PORT"
+        )
         signal.pause()
         return 0
     server.serve_forever()

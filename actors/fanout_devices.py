@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 
-from actors.broker import FANOUT, runtime
 from actors import record
+from actors.broker import FANOUT, runtime
 from actors.deliver import deliver
 from actors.handing import hand_on
 from actors.record import PUSH
@@ -42,7 +42,9 @@ def fanout_devices(job_ids: list[int]) -> None:
         finished = []
         rows: list[bulk.Row] = []
         for job in jobs:
-            targets = audiences[job.id] if job.channel_type == PUSH else [Target(NO_DEVICE, None, job.channel_type)]
+            targets = (
+                audiences[job.id] if job.channel_type == PUSH else [Target(NO_DEVICE, None, job.channel_type)]
+            )
             mine = [_delivery_row(job, target, now) for target in targets]
             rows += mine
             finished.append(_fanned_out(job, mine, now))
@@ -74,7 +76,8 @@ def _new_jobs(job_ids: Sequence[int]) -> list[Job]:
 
 def _push_configs(jobs: Iterable[Job]) -> dict[int, dict[str, Any]]:
     ids = sorted({job.channel_id for job in jobs})
-    return dict(Channel.select(Channel.id, Channel.config).where(Channel.id.in_(ids)).tuples()) if ids else {}
+    query: Any = Channel.select(Channel.id, Channel.config).where(Channel.id.in_(ids)).tuples()
+    return dict(query) if ids else {}
 
 
 def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
@@ -92,7 +95,7 @@ def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
         "channel_id": job.channel_id,
         "device_id": target.device_id,
         "user_id": target.user_id,
-        "sender": target.sender if target.sender not in PLATFORMS else PLATFORMS[target.sender],
+        "sender": PLATFORMS.get(target.sender, target.sender),
         "state": state,
         "reason": reason,
         "next_attempt_at": due,

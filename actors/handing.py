@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dramatiq.errors import BrokerError
 from pika.exceptions import AMQPError
 
 from config.logging import get_logger
+from model.database import DATABASE_AWAY, connection, utcnow
+from model.tables import Alert, Delivery, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +22,12 @@ BATCH = 100
 
 #: What an enqueue raises while the broker is away or refuses.
 BROKER_AWAY = (BrokerError, AMQPError, OSError)
+
+#: What the ids of each step's messages are.
+TABLES: dict[str, Any] = {"match_rules": Alert, "fanout_devices": Job, "deliver": Delivery}
+
+#: Ids of one statement: well below SQLite's limit of 32,766 parameters.
+LIMIT = 10_000
 
 T = TypeVar("T")
 
@@ -34,16 +43,27 @@ def batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
 def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = BATCH) -> bool:
     """Send ids to the next step, after their commit.
 
-    A broker that is away loses nothing: the rows carry `sweep_at`, and the sweep sends them on when it is back. So this
-    never raises for it, and gives up after the first refusal rather than wait for one refusal a batch.
+    A broker that is away loses nothing: the rows are marked as due, and the sweep sends them on when it is back. So
+    this never raises for it, and gives up after the first refusal rather than wait for one refusal a batch.
 
     Returns:
         Whether all was sent.
     """
+    sent = 0
     for batch in batches(ids, size):
         try:
             actor.send(list(batch))
         except BROKER_AWAY as error:
             log.warning("broker_away", actor=actor.actor_name, why=str(error) or type(error).__name__)
+            _leave_to_the_sweep(TABLES[actor.actor_name], ids[sent:])
             return False
+        sent += len(batch)
     return True
+
+
+def _leave_to_the_sweep(table: Any, ids: Sequence[int]) -> None:
+    # Should the database be away as well, the rows come due by themselves, a little later.
+    with contextlib.suppress(*DATABASE_AWAY), connection():
+        for batch in batches(ids, LIMIT):
+            unfinished = table.sweep_at.is_null(False)
+            table.update(sweep_at=utcnow()).where(table.id.in_(list(batch)) & unfinished).execute()

@@ -45,7 +45,9 @@ class Accepted:
     ids: tuple[int, ...]
 
 
-def dispatch_alerts(alerts: Iterable[Mapping[str, Any] | AlertEvent], *, tenant_id: str = "default") -> Accepted:
+def dispatch_alerts(
+    alerts: Iterable[Mapping[str, Any] | AlertEvent], *, tenant_id: str = "default"
+) -> Accepted:
     """Accept alerts: all of them or, if one is wrong, none.
 
     Args:
@@ -138,9 +140,17 @@ def dispatch_to_user(
     if not user_id or len(user_id) > 255 or "\0" in user_id:  # noqa: PLR2004  # the column's width
         raise InvalidInput([Problem("user_id", "must be a string of 1 to 255 characters")])
     if "alert_id" in notification:
-        raise InvalidInput([Problem("alert_id", "a notification has none; give notification_id to make it unique")])
+        raise InvalidInput(
+            [Problem("alert_id", "a notification has none; give notification_id to make it unique")]
+        )
     # The user is part of the id: one notification_id may go to many users.
-    alert = parse_alert({"alert_type": "notification", **notification, "alert_id": f"notify:{uuid.uuid5(_NOTIFY, f'{user_id}/{unique}')}"})
+    alert = parse_alert(
+        {
+            "alert_type": "notification",
+            **notification,
+            "alert_id": f"notify:{uuid.uuid5(_NOTIFY, f'{user_id}/{unique}')}",
+        }
+    )
     now = utcnow()
     with transaction():
         require_tenant(tenant_id)
@@ -159,8 +169,9 @@ def dispatch_to_user(
             same = (Job.tenant == tenant_id) & (Job.alert_id == alert.key) & (Job.channel_id == channel.id)
             return int(Job.get(same).id)
         job = job_row(
-            runtime.settings, tenant_id=tenant_id, sequence=inserted[0][0], event=EventType.OPEN, payload=alert.snapshot(),
-            accepted_at=now, channel=(channel.id, channel.name, channel.channel_type), user_id=user_id, now=now,
+            runtime.settings, tenant_id=tenant_id, sequence=inserted[0][0], event=EventType.OPEN,
+            payload=alert.snapshot(), accepted_at=now, channel=(channel.id, channel.name, channel.channel_type),
+            user_id=user_id, now=now,
         )  # fmt: skip
         job_id = int(bulk.insert(Job, [job], returning=["id"])[0][0])
     hand_on(fanout_devices, [job_id])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dramatiq
 from peewee import fn
@@ -46,7 +46,9 @@ def match_rules(alert_rows: list[int]) -> None:
 
 
 def _unmatched(alert_rows: Sequence[int]) -> list[Alert]:
-    query = Alert.select().where(Alert.id.in_(list(alert_rows)) & Alert.matched_at.is_null()).order_by(Alert.id)
+    query: Any = (
+        Alert.select().where(Alert.id.in_(list(alert_rows)) & Alert.matched_at.is_null()).order_by(Alert.id)
+    )
     return list(query if is_sqlite() else query.for_update())
 
 
@@ -62,9 +64,9 @@ def _jobs_of(alert: Alert, book: RuleBook, notified: LastNotified, now: datetime
         # The next event of the same alert in this batch is throttled by this one.
         notified[key] = now
         jobs[rule.channel_id] = job_row(
-            runtime.settings, tenant_id=alert.tenant_id, sequence=alert.id, event=alert.event_type, payload=alert.payload,
-            accepted_at=alert.accepted_at, channel=book.channels[rule.channel_id], rule=(rule.rule_id, rule.name),
-            now=now,
+            runtime.settings, tenant_id=alert.tenant_id, sequence=alert.id, event=alert.event_type,
+            payload=alert.payload, accepted_at=alert.accepted_at, channel=book.channels[rule.channel_id],
+            rule=(rule.rule_id, rule.name), now=now,
         )  # fmt: skip
     return list(jobs.values())
 
@@ -74,7 +76,7 @@ def _last_notified(alerts: Sequence[Alert], books: dict[str, RuleBook]) -> LastN
     throttled = {rule.channel_id for book in books.values() for rule in book.rules if rule.throttle}
     if not throttled or not alerts:
         return {}
-    query = (
+    query: Any = (
         Job.select(
             Job.tenant,
             Job.alert_id,

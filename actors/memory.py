@@ -5,15 +5,15 @@ A lost process loses its messages, which costs nothing but time: the sweep sends
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from dramatiq.brokers.stub import StubBroker
 
 if TYPE_CHECKING:
+    from dramatiq import Consumer, MessageProxy
     from dramatiq.middleware import Middleware
 
-#: The StubBroker keeps every dead letter for its tests' sake; we keep the latest, to look at.
+#: The StubBroker keeps every dead letter for its tests' sake; we keep the latest of each queue, to look at.
 DEAD_LETTERS = 100
 
 
@@ -22,4 +22,17 @@ class MemoryBroker(StubBroker):
 
     def __init__(self, middleware: list[Middleware]) -> None:
         super().__init__(middleware=middleware)
-        self.dead_letters_by_queue = defaultdict(lambda: deque(maxlen=DEAD_LETTERS))  # type: ignore[assignment,arg-type]  # only append is used
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> Consumer:
+        """As the StubBroker's, with a bounded list behind it."""
+        if queue_name in self.queues and not isinstance(self.dead_letters_by_queue.get(queue_name), _Latest):
+            self.dead_letters_by_queue[queue_name] = _Latest()
+        return super().consume(queue_name, prefetch, timeout)
+
+
+class _Latest(list["MessageProxy"]):
+    """A list that forgets its oldest. Only `append` is bounded: nothing else adds to it."""
+
+    def append(self, message: MessageProxy) -> None:
+        super().append(message)
+        del self[:-DEAD_LETTERS]

@@ -10,8 +10,8 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 if TYPE_CHECKING:
     from dramatiq.middleware import Middleware
 
-#: pika's URL parameters, where the URL does not say otherwise. Without `blocked_connection_timeout` a publish waits for
-#: as long as the broker's memory or disk alarm lasts; Dramatiq's six attempts at an enqueue come without a pause, so the
+#: pika's URL parameters, where the URL does not say otherwise. Without `blocked_connection_timeout` a publish waits
+#: for as long as the broker's memory or disk alarm lasts; Dramatiq's six attempts at an enqueue come without a pause, so the
 #: pause must be pika's. https://pika.readthedocs.io/en/stable/modules/parameters.html
 CONNECTION = {
     "blocked_connection_timeout": "10",
@@ -23,7 +23,7 @@ CONNECTION = {
 }
 
 
-class _Consumer(_RabbitmqConsumer):  # type: ignore[misc]  # untyped in Dramatiq
+class _Consumer(_RabbitmqConsumer):
     """A consumer that acknowledges its own messages only.
 
     Delivery tags start at 1 on every connection. After a reconnect the acknowledgement of an old message would hit the
@@ -31,18 +31,18 @@ class _Consumer(_RabbitmqConsumer):  # type: ignore[misc]  # untyped in Dramatiq
     """
 
     def __next__(self) -> Any:
-        message = super().__next__()
+        message = super().__next__()  # type: ignore[no-untyped-call]
         if message is not None:
             message.consumer = self
         return message
 
     def ack(self, message: Any) -> None:
         if message.consumer is self:
-            super().ack(message)
+            super().ack(message)  # type: ignore[no-untyped-call]
 
     def nack(self, message: Any) -> None:
         if message.consumer is self:
-            super().nack(message)
+            super().nack(message)  # type: ignore[no-untyped-call]
 
 
 class ConfirmingRabbitmqBroker(RabbitmqBroker):

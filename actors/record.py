@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from actors.decide import Attempt
-    from model.channels import ChannelRef
     from config import Settings
+    from model.channels import ChannelRef
     from model.ledger import Ended, Settlement
 
 #: The channel type whose targets are devices.
@@ -73,7 +73,9 @@ def detail_of(result: Receipt | BaseException) -> str | None:
 def disable_devices(made: Sequence[Attempt], *, now: datetime) -> list[Attempt]:
     """Disable devices whose address is gone, unless they registered again since; the attempts that led to it."""
     gone = [
-        attempt for attempt in made if isinstance(attempt.result, TargetGone) and attempt.claim.device_id != NO_DEVICE
+        attempt
+        for attempt in made
+        if isinstance(attempt.result, TargetGone) and attempt.claim.device_id != NO_DEVICE
     ]
     rows = [
         {
@@ -87,7 +89,10 @@ def disable_devices(made: Sequence[Attempt], *, now: datetime) -> list[Attempt]:
     disabled = {
         row[0]
         for row in bulk.update(
-            Device, rows, where="t.disabled_at IS NULL AND t.registered_at <= r._registered_at", returning=["id"]
+            Device,
+            rows,
+            where="t.disabled_at IS NULL AND t.registered_at <= r._registered_at",
+            returning=["id"],
         )
     }
     return [attempt for attempt in gone if attempt.claim.device_id in disabled]
@@ -101,7 +106,11 @@ def channel_health(made: Sequence[Attempt], channels: Mapping[int, ChannelRef], 
             continue  # says something of a device, not of the channel
         health = _health(attempt.result)
         if channels[attempt.claim.channel_id].health != health or health != "ok":
-            detail = None if health == "ok" else clip(f"{code_of(attempt.result)}: {detail_of(attempt.result) or ''}", DETAIL)
+            detail = (
+                None
+                if health == "ok"
+                else clip(f"{code_of(attempt.result)}: {detail_of(attempt.result) or ''}", DETAIL)
+            )
             news[attempt.claim.channel_id] = {
                 "id": attempt.claim.channel_id, "health": health, "health_detail": detail, "health_at": now
             }  # fmt: skip

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dramatiq import Broker, Worker
 
     from config import Settings
-    from senders.base import ChannelConfig, Sender
+    from senders.base import Sender
 
 T = TypeVar("T")
 

@@ -58,7 +58,10 @@ def _take_lease(now: datetime) -> bool:
         SweepLease.insert(name="sweep", holder=HOLDER, lease_until=until).on_conflict_ignore().execute()
         taken = (
             SweepLease.update(holder=HOLDER, lease_until=until)
-            .where((SweepLease.name == "sweep") & ((SweepLease.holder == HOLDER) | (SweepLease.lease_until < now)))
+            .where(
+                (SweepLease.name == "sweep")
+                & ((SweepLease.holder == HOLDER) | (SweepLease.lease_until < now))
+            )
             .execute()
         )
     return bool(taken)
@@ -76,7 +79,11 @@ def _due(table: Any, now: datetime, extra: Sequence[Any] = ()) -> list[tuple[Any
         condition &= table.lease_until.is_null() | (table.lease_until < now)
     with transaction():
         rows = list(
-            table.select(table.id, table.sweeps, *extra).where(condition).order_by(table.sweep_at).limit(LIMIT).tuples()
+            table.select(table.id, table.sweeps, *extra)
+            .where(condition)
+            .order_by(table.sweep_at)
+            .limit(LIMIT)
+            .tuples()
         )
         if rows:
             table.update(sweep_at=now + grace, sweeps=table.sweeps + 1).where(
@@ -113,7 +120,7 @@ def _sweep_deliveries(now: datetime) -> int:
         for row in rows:
             # Deferred ones come by the sweep as a matter of course: their first time is no sign of trouble.
             lanes.setdefault(lane(row[2], row[3]), []).append(row)
-        if not all([_send_on(deliver, mine) for mine in lanes.values()]) or len(rows) < LIMIT:
+        if not all(_send_on(deliver, mine) for mine in lanes.values()) or len(rows) < LIMIT:
             break
     metrics().leases_recovered.inc(recovered)
     _tell("deliver", total)

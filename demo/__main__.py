@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile
@@ -47,7 +45,9 @@ def main() -> int:
         console.print(f"[red]not as it should be:[/] {problem}")
     if problems:
         return 1
-    console.print(f"\n[green]All as it should be[/], in {seconds:.0f} seconds. What next: README.md, `make serve`.")
+    console.print(
+        f"\n[green]All as it should be[/], in {seconds:.0f} seconds. What next: README.md, `make serve`."
+    )
     return 0
 
 
@@ -102,7 +102,9 @@ def _wait_until_settled() -> None:
 def _table(found: Sequence[Line]) -> Table:
     table = Table(title="Every delivery, and what became of it")
     for column in ("Alert", "Event", "Channel", "Target", "Outcome", "Why", "Attempts", "Answer"):
-        table.add_column(column, no_wrap=column != "Answer", justify="right" if column == "Attempts" else "left")
+        table.add_column(
+            column, no_wrap=column != "Answer", justify="right" if column == "Attempts" else "left"
+        )
     for line in found:
         colour = COLOURS.get(line.state, "white")
         table.add_row(

@@ -81,7 +81,10 @@ def configuration(far: FarSide, *, now: datetime) -> dict[str, Any]:
             {
                 "name": "pager",
                 "channel_type": "pagerduty",
-                "config": {"integration_key": far.pagerduty.routing_key("ops"), "endpoint": far.pagerduty.url},
+                "config": {
+                    "integration_key": far.pagerduty.routing_key("ops"),
+                    "endpoint": far.pagerduty.url,
+                },
             },
             *(
                 {
@@ -133,8 +136,16 @@ def configuration(far: FarSide, *, now: datetime) -> dict[str, Any]:
                 "user_id": "alice",
                 "devices": [
                     phone("Alice's iPhone"),
-                    {"platform": "android", "name": "Alice's tablet", "token": far.fcm.registration_token("alice")},
-                    {"platform": "web", "name": "Alice's browser", "subscription": far.webpush.subscribe("alice")},
+                    {
+                        "platform": "android",
+                        "name": "Alice's tablet",
+                        "token": far.fcm.registration_token("alice"),
+                    },
+                    {
+                        "platform": "web",
+                        "name": "Alice's browser",
+                        "subscription": far.webpush.subscribe("alice"),
+                    },
                 ],
             },
             {"user_id": "bob", "devices": [phone("Bob's iPhone")], "preferences": night},
@@ -279,6 +290,8 @@ STEPS: tuple[Step, ...] = (
     Step(
         "It is over: PagerDuty resolves the incident",
         ({**SMOKE, "event_type": "CLOSED"},),
-        tuple(Expected(1001, "CLOSED", channel, "", "DELIVERED", attempts=1) for channel in ("pager", "hook")),
+        tuple(
+            Expected(1001, "CLOSED", channel, "", "DELIVERED", attempts=1) for channel in ("pager", "hook")
+        ),
     ),
 )

@@ -106,5 +106,5 @@ class Sender(ABC, Generic[ConfigT]):
             Transient, Rejected, TargetGone, Misconfigured: see senders.outcomes. Nothing else on purpose.
         """
 
-    async def aclose(self) -> None:  # noqa: B027  # most senders hold nothing of their own
+    async def aclose(self) -> None:  # most senders hold nothing of their own
         """Close what the sender opened. No send is in flight any more."""

@@ -39,7 +39,7 @@ class WebPushCredentials(_Credentials):
 class PushConfig(ChannelConfig):
     """A channel of type push: every device of these users, or of all users of the tenant."""
 
-    user_ids: list[Annotated[str, Field(min_length=1, max_length=255)]] = []
+    user_ids: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = ()
     all_users: bool = False
     apns: ApnsCredentials | None = None
     fcm: FcmCredentials | None = None

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 def workers(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`dramatiq actors`, as a user would start it."""
     command = [sys.executable, "-m", "dramatiq", "actors", "--processes", "2", "--threads", "4"]
-    with log.open("wb") as file, subprocess.Popen(command, env=environment, stderr=file, stdout=file) as process:
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, env=environment, stderr=file, stdout=file) as process,
+    ):
         try:
             yield process
         finally:
@@ -73,7 +76,9 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
         tocsin(environment, "migrate")
         (tmp_path / "acme.yaml").write_text(yaml.safe_dump(configuration(far, now=datetime.now(UTC))))
         tocsin(environment, "apply", str(tmp_path / "acme.yaml"))
-        opened: Any = open_database(load_settings(database_url=postgres_url, secret_keys=Fernet.generate_key().decode()))
+        opened: Any = open_database(
+            load_settings(database_url=postgres_url, secret_keys=Fernet.generate_key().decode())
+        )
         log = tmp_path / "workers.log"
         with workers(environment, log):
             for step in STEPS:
@@ -92,7 +97,9 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
             # And the management console shows our queues
             queues = _management(rabbitmq, rabbitmq_url)
             assert {"tocsin.match", "tocsin.fanout", "tocsin.deliver"} <= queues.keys()
-            assert all(queues[name]["consumers"] >= 1 for name in ("tocsin.match", "tocsin.fanout", "tocsin.deliver"))
+            assert all(
+                queues[name]["consumers"] >= 1 for name in ("tocsin.match", "tocsin.fanout", "tocsin.deliver")
+            )
             status = tocsin(environment, "status", "--tenant", TENANT)
             assert status["deliveries"]["DELIVERED"] == sum(line.state == "DELIVERED" for line in found)
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"')]
@@ -100,9 +107,17 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
     # And each attempt left one canonical line, which holds no token
     attempts = [line for line in lines if line.get("event") == "delivery" and line["outcome"] != "none"]
     assert len(attempts) == sum(line.attempts for line in found)
-    assert {"tenant", "alert", "job", "delivery", "channel_type", "outcome", "code", "attempt", "latency_ms"} <= set(
-        attempts[0]
-    )
+    assert {
+        "tenant",
+        "alert",
+        "job",
+        "delivery",
+        "channel_type",
+        "outcome",
+        "code",
+        "attempt",
+        "latency_ms",
+    } <= set(attempts[0])
     assert far.apns.device_token("Alice's iPhone") not in log.read_text()
 
 

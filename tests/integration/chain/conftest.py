@@ -60,7 +60,9 @@ class Chain:
             self.worker.stop()
             self.worker = None
         # A worker leaves its hook behind, since nobody starts a second one in a process.
-        actors.broker.middleware[:] = [each for each in actors.broker.middleware if not isinstance(each, _WorkerMiddleware)]
+        actors.broker.middleware[:] = [
+            each for each in actors.broker.middleware if not isinstance(each, _WorkerMiddleware)
+        ]
         actors.broker.flush_all()
 
     def channel(self, name: str, channel_type: str = "webhook", /, **config: Any) -> Channel:
@@ -71,7 +73,12 @@ class Chain:
 
     def rule(self, channel: Channel, **fields: Any) -> RoutingRule:
         with connection():
-            fields = {"name": f"rule-{RoutingRule.select().count()}", "tenant": TENANT, "channel": channel, **fields}
+            fields = {
+                "name": f"rule-{RoutingRule.select().count()}",
+                "tenant": TENANT,
+                "channel": channel,
+                **fields,
+            }
             return RoutingRule.create(**fields)
 
     def device(self, user_id: str, platform: str = "ios", **fields: Any) -> Device:
@@ -117,9 +124,14 @@ class Chain:
 
     def lines(self) -> list[tuple[Any, ...]]:
         """(alert id, event, channel, state, reason, attempts) of each delivery, in order."""
-        query = (
+        query: Any = (
             Delivery.select(
-                Job.alert_id, Job.deliver_on_event, Job.channel_name, Delivery.state, Delivery.reason, Delivery.attempts
+                Job.alert_id,
+                Job.deliver_on_event,
+                Job.channel_name,
+                Delivery.state,
+                Delivery.reason,
+                Delivery.attempts,
             )
             .join(Job, on=Delivery.job == Job.id)
             .order_by(Delivery.id)

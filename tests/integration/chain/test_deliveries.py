@@ -12,7 +12,7 @@ from actors.broker import runtime
 from model.database import connection, utcnow
 from model.problems import InvalidInput
 from model.results import dispatch_results, job_document
-from model.tables import Alert, Channel, Delivery, Device, Job
+from model.tables import Alert, Channel, Delivery, Device
 from receivers import Answer
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def test_one_alert_reaches_every_channel_that_a_rule_names_once(chain: Chain) ->
         ("1", "OPEN", "first", "DELIVERED", None, 1),
         ("1", "OPEN", "second", "DELIVERED", None, 1),
     ]
-    assert sorted((each.target, each.valid) for each in chain.far.webhook.received) == [("first", True), ("second", True)]
+    assert sorted((each.target, each.valid) for each in chain.far.webhook.received) == [
+        ("first", True),
+        ("second", True),
+    ]
 
 
 def test_the_webhooks_body_is_the_alert_as_accepted(chain: Chain) -> None:
@@ -57,7 +60,9 @@ def test_the_webhooks_body_is_the_alert_as_accepted(chain: Chain) -> None:
 
 def test_a_transient_failure_is_tried_again_until_it_works(chain: Chain) -> None:
     chain.rule(chain.channel("flaky"))
-    chain.far.webhook.script("flaky", [Answer(503), Answer(reset=True), Answer(429, headers={"Retry-After": "0"})])
+    chain.far.webhook.script(
+        "flaky", [Answer(503), Answer(reset=True), Answer(429, headers={"Retry-After": "0"})]
+    )
     chain.send(OPEN)
     assert chain.settled() == [("1", "OPEN", "flaky", "DELIVERED", None, 4)]
     # The same id at every attempt, so that the far side can drop a repeat.
@@ -71,7 +76,9 @@ def test_a_transient_failure_is_tried_again_until_it_works(chain: Chain) -> None
 
 def test_retries_end(chain: Chain) -> None:
     chain.rule(chain.channel("down"))
-    never = chain.channel("never", url=chain.far.webhook.url("never"), secret=chain.far.webhook.secret, max_retries=0)
+    never = chain.channel(
+        "never", url=chain.far.webhook.url("never"), secret=chain.far.webhook.secret, max_retries=0
+    )
     chain.rule(never)
     chain.far.webhook.always("*", Answer(503))
     chain.send(OPEN)
@@ -100,7 +107,9 @@ def test_retry_after_is_honoured(chain: Chain) -> None:
         (Answer(410), "FAILED", "misconfigured", "misconfigured"),
     ],
 )
-def test_a_permanent_failure_is_tried_once(chain: Chain, answer: Answer, state: str, reason: str, health: str) -> None:
+def test_a_permanent_failure_is_tried_once(
+    chain: Chain, answer: Answer, state: str, reason: str, health: str
+) -> None:
     chain.rule(chain.channel("hook"))
     chain.far.webhook.always("hook", answer)
     chain.send(OPEN)
@@ -135,7 +144,7 @@ def test_a_dead_device_is_disabled_and_the_others_hear_of_it(chain: Chain) -> No
     with connection():
         device = Device.get_by_id(devices[0].id)
     assert device.disabled_at is not None
-    assert "Unregistered" in device.disabled_reason
+    assert "Unregistered" in str(device.disabled_reason)
     assert [(told[0], told[1]) for told in heard] == [(device.id, "alice")]
     assert [job.state for job in chain.jobs()] == ["PARTIAL", "COMPLETED"]
 
@@ -304,8 +313,7 @@ def test_bad_alerts_are_refused_whole(chain: Chain, alert: dict[str, Any], words
 def test_an_unknown_tenant_is_refused(chain: Chain) -> None:
     with pytest.raises(InvalidInput, match="tenant: there is no tenant 'other'"):
         actors.dispatch_alerts([OPEN], tenant_id="other")
-    with connection():
-        assert not Job.select().exists()
+    assert not chain.jobs()
 
 
 def test_one_failing_device_never_stops_another(chain: Chain) -> None:

@@ -41,7 +41,7 @@ def test_statements_grow_with_batches_not_with_alerts(chain: Chain, caplog: pyte
             actors.match_rules.fn(list(accepted.ids[start : start + 100]))
         matching = _statements(caplog)
         with connection():
-            jobs = [row[0] for row in Job.select(Job.id).where(Job.state == "PENDING").order_by(Job.id).tuples()]
+            jobs = [job.id for job in Job.select(Job.id).where(Job.state == "PENDING").order_by(Job.id)]
         caplog.clear()
         for start in range(0, len(jobs), 100):
             actors.fanout_devices.fn(jobs[start : start + 100])
@@ -64,7 +64,9 @@ def test_a_thousand_alerts_are_delivered_in_batches(chain: Chain, caplog: pytest
     chain.settled()
     assert chain.totals()["delivered"] == 1000
     updates = [
-        record.getMessage() for record in caplog.records if record.name == "peewee" and "UPDATE" in record.getMessage()
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "peewee" and "UPDATE" in record.getMessage()
     ]
     claims = [text for text in updates if "'SENDING'" in text or "lease_until" in text]
     assert 0 < len(claims) <= 40

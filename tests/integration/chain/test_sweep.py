@@ -30,16 +30,16 @@ def _lose_everything_at(chain: Chain, step: str) -> None:
     if step == "send":
         with connection():
             # A worker claimed it, and died.
-            Delivery.update(state="SENDING", attempts=1, lease_until=utcnow() - timedelta(seconds=1)).execute()
+            Delivery.update(
+                state="SENDING", attempts=1, lease_until=utcnow() - timedelta(seconds=1)
+            ).execute()
     actors.broker.flush_all()
     with connection():
         for table in (Alert, Job, Delivery):
             table.update(sweep_at=utcnow() - LONG_AGO).where(table.sweep_at.is_null(False)).execute()
 
 
-@pytest.mark.parametrize(
-    ("step", "attempts"), [("match", 1), ("fanout", 1), ("deliver", 1), ("send", 2)]
-)
+@pytest.mark.parametrize(("step", "attempts"), [("match", 1), ("fanout", 1), ("deliver", 1), ("send", 2)])
 def test_a_message_lost_at_any_step_is_sent_again(chain: Chain, step: str, attempts: int) -> None:
     chain.rule(chain.channel("hook"))
     _lose_everything_at(chain, step)
@@ -94,7 +94,11 @@ def test_a_message_that_comes_twice_does_nothing_twice(chain: Chain) -> None:
     chain.settled()
     with connection():
         job, delivery = Job.get().id, Delivery.get().id
-    for actor, row in ((actors.match_rules, accepted.ids[0]), (actors.fanout_devices, job), (actors.deliver, delivery)):
+    for actor, row in (
+        (actors.match_rules, accepted.ids[0]),
+        (actors.fanout_devices, job),
+        (actors.deliver, delivery),
+    ):
         actor.send([row])
         actor.send([row, row])
     actors.broker.join("tocsin.match", timeout=5000)
