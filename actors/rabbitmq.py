@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from dramatiq.middleware import Middleware
 
 #: pika's URL parameters, where the URL does not say otherwise. Without `blocked_connection_timeout` a publish waits
-#: for as long as the broker's memory or disk alarm lasts; Dramatiq's six attempts at an enqueue come without a pause, so the
-#: pause must be pika's. https://pika.readthedocs.io/en/stable/modules/parameters.html
+#: for as long as the broker's memory or disk alarm lasts; Dramatiq's six attempts at an enqueue come without a pause,
+#: so the pause must be pika's. https://pika.readthedocs.io/en/stable/modules/parameters.html
 CONNECTION = {
     "blocked_connection_timeout": "10",
     "connection_attempts": "2",

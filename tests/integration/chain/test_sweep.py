@@ -101,8 +101,8 @@ def test_a_message_that_comes_twice_does_nothing_twice(chain: Chain) -> None:
     ):
         actor.send([row])
         actor.send([row, row])
-    actors.broker.join("tocsin.match", timeout=5000)
-    actors.broker.join("tocsin.fanout", timeout=5000)
-    actors.broker.join("tocsin.deliver", timeout=5000)
+    chain.until(lambda: all(queue.empty() for queue in actors.broker.queues.values()))
+    assert chain.worker is not None
+    chain.worker.join()
     assert chain.lines() == [("1", "OPEN", "hook", "DELIVERED", None, 1)]
     assert len(chain.far.webhook.received) == 1
