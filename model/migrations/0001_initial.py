@@ -37,16 +37,20 @@ class Moment(Field):
 
 
 def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signature
-    class Tenant(Model):
+    class Frozen(Model):
+        class Meta:
+            database = db
+            legacy_table_names = False
+
+    class Tenant(Frozen):
         tenant_id = CharField(primary_key=True, max_length=64)
         version = IntegerField()
         created_at = Moment()
 
         class Meta:
-            database = db
             table_name = "tenants"
 
-    class Alert(Model):
+    class Alert(Frozen):
         id = BigAutoField()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
         alert_id = CharField()
@@ -60,11 +64,10 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         sweep_at = Moment(null=True)
 
         class Meta:
-            database = db
             table_name = "alerts"
             indexes = ((("tenant", "alert_id", "event_type"), True), (("tenant", "id"), False))
 
-    class ApiKey(Model):
+    class ApiKey(Frozen):
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE")
         role = CharField(max_length=16)
         name = CharField()
@@ -74,10 +77,9 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         revoked_at = Moment(null=True)
 
         class Meta:
-            database = db
             table_name = "api_keys"
 
-    class Channel(Model):
+    class Channel(Frozen):
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE")
         name = CharField()
         channel_type = CharField(max_length=32)
@@ -90,11 +92,10 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         updated_at = Moment()
 
         class Meta:
-            database = db
             table_name = "notification_channels"
             indexes = ((("tenant", "name"), True),)
 
-    class Job(Model):
+    class Job(Frozen):
         id = BigAutoField()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
         alert_id = CharField()
@@ -125,7 +126,6 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         sweep_at = Moment(null=True)
 
         class Meta:
-            database = db
             table_name = "notification_jobs"
             indexes = (
                 (("tenant", "alert_id", "channel_id", "deliver_on_event"), True),
@@ -133,7 +133,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
                 (("tenant", "state", "id"), False),
             )
 
-    class Delivery(Model):
+    class Delivery(Frozen):
         id = BigAutoField()
         job = ForeignKeyField(Job, on_delete="CASCADE", index=False)
         tenant_id = CharField(max_length=64)
@@ -156,11 +156,10 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         sweep_at = Moment(null=True)
 
         class Meta:
-            database = db
             table_name = "deliveries"
             indexes = ((("job", "device_id"), True),)
 
-    class Device(Model):
+    class Device(Frozen):
         id = BigAutoField()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
         user_id = CharField()
@@ -175,14 +174,13 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         disabled_reason = CharField(null=True)
 
         class Meta:
-            database = db
             table_name = "devices"
             indexes = (
                 (("tenant", "platform", "app_id", "address_hash"), True),
                 (("tenant", "user_id"), False),
             )
 
-    class LogEntry(Model):
+    class LogEntry(Frozen):
         id = BigAutoField()
         tenant_id = CharField(max_length=64)
         job_id = BigIntegerField()
@@ -198,22 +196,20 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         at = Moment()
 
         class Meta:
-            database = db
             table_name = "notification_log"
             indexes = ((("tenant_id", "id"), False),)
 
-    class PreferenceRow(Model):
+    class PreferenceRow(Frozen):
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
         user_id = CharField()
         preferences = TextField()
         updated_at = Moment()
 
         class Meta:
-            database = db
             table_name = "notification_preferences"
             primary_key = CompositeKey("tenant", "user_id")
 
-    class RoutingRule(Model):
+    class RoutingRule(Frozen):
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE")
         channel = ForeignKeyField(Channel, on_delete="CASCADE")
         name = CharField()
@@ -231,17 +227,15 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         updated_at = Moment()
 
         class Meta:
-            database = db
             table_name = "notification_routing_rules"
             indexes = ((("tenant", "name"), True),)
 
-    class SweepLease(Model):
+    class SweepLease(Frozen):
         name = CharField(primary_key=True, max_length=32)
         holder = CharField()
         lease_until = Moment()
 
         class Meta:
-            database = db
             table_name = "sweep_leases"
 
     for table in (Alert, Job, Delivery):

@@ -1,0 +1,186 @@
+"""The schema: what the migrations make is what the tables say, however many processes bring it up to date at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from peewee import IntegrityError
+from playhouse.schema_diff import diff_models
+
+from model.database import connection, database, is_sqlite
+from model.migrate import migrate, pending
+from model.tables import TABLES, Channel, RoutingRule, Tenant
+from tests.support.database import KEY, make_channel, make_tenant, open_test_database
+
+NAMES = ["0001_initial"]
+
+
+def _indexes() -> dict[str, str]:
+    """Every index of our tables by name, as the database itself would write it down again."""
+    if is_sqlite():
+        sql = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    else:
+        sql = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+    found = {name: text.replace("IF NOT EXISTS ", "") for name, text in database.execute_sql(sql).fetchall()}
+    return {name: text for name, text in found.items() if "schema_migrations" not in text}
+
+
+def _columns() -> dict[str, list[Any]]:
+    """Every column of our tables: name, type, nullability, key."""
+    return {
+        table._meta.table_name: sorted(
+            (column.name, column.data_type, column.null, column.primary_key)
+            for column in database.get_columns(table._meta.table_name)
+        )
+        for table in TABLES
+    }
+
+
+def _foreign_keys() -> dict[str, list[Any]]:
+    return {
+        table._meta.table_name: sorted(
+            (key.column, key.dest_table, key.dest_column)
+            for key in database.get_foreign_keys(table._meta.table_name)
+        )
+        for table in TABLES
+    }
+
+
+def test_migrations_and_tables_agree(database_url: str) -> None:
+    # Given the schema that the migrations make
+    with open_test_database(database_url), connection():
+        assert not diff_models(database.obj, TABLES)
+        by_migration = _columns(), _indexes(), _foreign_keys()
+
+        # When the tables themselves make it in its place
+        for table in reversed(TABLES):
+            table.drop_table(cascade=not is_sqlite())
+        database.create_tables(TABLES)
+
+        # Then it is the same to the letter: types, nullability, keys and indexes, the partial ones included
+        by_tables = _columns(), _indexes(), _foreign_keys()
+    assert by_migration == by_tables
+    assert {"alerts_due", "notification_jobs_due", "deliveries_due", "deliveries_failed"} <= set(by_tables[1])
+    assert "sweep_at IS NOT NULL" in by_tables[1]["deliveries_due"]
+
+
+def test_the_triggers_are_there(database_url: str) -> None:
+    with open_test_database(database_url), connection():
+        if is_sqlite():
+            rows = database.execute_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+            tables = ("notification_channels", "notification_routing_rules")
+            expected = {f"{table}_{event}" for table in tables for event in ("insert", "update", "delete")}
+        else:
+            rows = database.execute_sql("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal").fetchall()
+            expected = {"notification_channels_changed", "notification_routing_rules_changed"}
+    assert {row[0] for row in rows} == expected
+
+
+def test_pending_names_what_is_missing_and_migrating_twice_does_it_once(database_url: str) -> None:
+    with open_test_database(database_url, migrated=False):
+        assert pending() == NAMES
+        assert migrate() == NAMES
+        assert pending() == []
+        assert migrate() == []
+
+
+RACE = """
+import sys
+from config import load_settings
+from model.database import open_database
+from model.migrate import migrate, pending
+open_database(load_settings(database_url=sys.argv[1], secret_keys=sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.read()
+pending()
+print(*migrate())
+assert pending() == []
+"""
+
+
+def test_six_processes_that_migrate_at_once_do_it_once(database_url: str) -> None:
+    # Given six processes at the starting line
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, database_url, KEY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+    # When they start together
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    answers = [process.communicate(timeout=60) for process in processes]
+
+    # Then one of them did it, none failed, and the schema is whole
+    assert [process.returncode for process in processes] == [0] * 6, answers
+    assert sorted(stdout.strip() for stdout, _ in answers) == [""] * 5 + NAMES
+    with open_test_database(database_url, migrated=False), connection():
+        assert not diff_models(database.obj, TABLES)
+
+
+def _version() -> int:
+    return int(Tenant.get_by_id("acme").version)
+
+
+def test_whatever_changes_a_rule_or_a_channel_makes_the_compiled_rules_stale(database_url: str) -> None:
+    with open_test_database(database_url), connection():
+        make_tenant()
+        make_tenant("other")
+        seen = [_version()]
+
+        # Given a channel and a rule, made and changed one after the other
+        channel_id = make_channel()
+        seen.append(_version())
+        rule = RoutingRule.create(tenant="acme", channel=channel_id, name="all")
+        seen.append(_version())
+        for change in ({"min_severity": 2}, {"is_enabled": False}, {"priority": 1}):
+            RoutingRule.update(change).where(RoutingRule.id == rule.id).execute()
+            seen.append(_version())
+        for change in ({"name": "n"}, {"channel_type": "slack"}, {"is_enabled": False}):
+            Channel.update(change).where(Channel.id == channel_id).execute()
+            seen.append(_version())
+
+        # Then each step is a new version
+        assert seen == list(range(seen[0], seen[0] + len(seen)))
+
+        # And what the chain itself writes is none
+        Channel.update(health="ok", health_detail="200", health_at=None).where(
+            Channel.id == channel_id
+        ).execute()
+        assert _version() == seen[-1]
+
+        # And a channel takes its rules with it
+        Channel.delete().where(Channel.id == channel_id).execute()
+        assert _version() > seen[-1]
+        assert RoutingRule.select().count() == 0
+        assert Tenant.get_by_id("other").version == 1
+
+
+def test_a_tenant_goes_with_all_that_is_its_own(database_url: str) -> None:
+    with open_test_database(database_url), connection():
+        for tenant_id in ("acme", "other"):
+            make_tenant(tenant_id)
+            RoutingRule.create(tenant=tenant_id, channel=make_channel(tenant_id), name="all")
+
+        Tenant.delete().where(Tenant.tenant_id == "acme").execute()
+
+        assert [channel.tenant_id for channel in Channel.select()] == ["other"]
+        assert [rule.tenant_id for rule in RoutingRule.select()] == ["other"]
+
+
+def test_nothing_belongs_to_a_tenant_that_is_not_there(database_url: str) -> None:
+    with open_test_database(database_url), connection(), pytest.raises(IntegrityError):
+        make_channel("nobody")
