@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+import sqlite3
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ database = DatabaseProxy()
 #: What a query raises while the database is away, restarts, or has no connection to give: worth another try.
 #: MaxConnectionsExceeded is a plain ValueError in Peewee, hence its own place.
 DATABASE_AWAY = (OperationalError, InterfaceError, MaxConnectionsExceeded)
+
+#: How long a statement waits for SQLite's one writer.
+BUSY_SECONDS = 15
 
 __all__ = [
     "DATABASE_AWAY",
@@ -61,8 +66,29 @@ class _CheckedPostgresPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # p
     def _is_closed(self, conn: Any) -> bool:
         if super()._is_closed(conn):
             return True
-        readable, _, _ = select.select([conn.fileno()], [], [], 0)
-        return bool(readable)
+        # Not select(): that fails for descriptors from 1,024 on, and a busy worker has them.
+        poll = select.poll()
+        poll.register(conn.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+
+class _PatientSqlitePool(PooledSqliteDatabase):  # type: ignore[misc]  # as above
+    """A pool whose connections wait for their turn to switch a new file to WAL.
+
+    Of two that try at the same moment SQLite refuses one at once: `busy_timeout` does not hold for it.
+    """
+
+    def _set_pragmas(self, conn: Any) -> None:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                super()._set_pragmas(conn)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
 
 def open_database(settings: Settings) -> Database:
@@ -73,7 +99,7 @@ def open_database(settings: Settings) -> Database:
     """
     opened: Database
     if settings.is_sqlite:
-        opened = PooledSqliteDatabase(
+        opened = _PatientSqlitePool(
             str(settings.sqlite_path),
             max_connections=settings.database_pool,
             timeout=30,
@@ -84,25 +110,29 @@ def open_database(settings: Settings) -> Database:
                 # FULL, not NORMAL: an accepted alert must survive a power cut, and WAL with NORMAL may lose
                 # the last.
                 "synchronous": "full",
-                "busy_timeout": 15_000,
+                "busy_timeout": BUSY_SECONDS * 1000,
                 "foreign_keys": 1,
             },
         )
     else:
         parts = urlsplit(settings.database_url.get_secret_value())
-        options = {"connect_timeout": 10, "tcp_user_timeout": 15_000, **dict(parse_qsl(parts.query))}
+        options: dict[str, Any] = {
+            "host": parts.hostname,
+            "port": parts.port or 5432,
+            "user": unquote(parts.username) if parts.username else None,
+            "password": unquote(parts.password) if parts.password else None,
+            "connect_timeout": 10,
+            "tcp_user_timeout": 15_000,
+            "application_name": "tocsin",
+            **dict(parse_qsl(parts.query)),
+        }
+        options["options"] = f"{options.get('options', '')} -c timezone=UTC".strip()
         opened = _CheckedPostgresPool(
             unquote(parts.path.lstrip("/")),
-            host=parts.hostname,
-            port=parts.port or 5432,
-            user=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
             max_connections=settings.database_pool,
             stale_timeout=300,
             timeout=30,
             autoconnect=False,
-            options="-c timezone=UTC",
-            application_name="tocsin",
             **options,
         )
     database.initialize(opened)
@@ -149,12 +179,11 @@ class UtcDateTimeField(Field):
     field_type = "TIMESTAMPTZ"
 
     def db_value(self, value: datetime | None) -> Any:
-        """Refuse a naive datetime: it would be a guess."""
+        """Encode, and refuse a naive datetime."""
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError(f"{self.name}: a naive datetime has no place in the database")
-        return iso(value) if is_sqlite() else value
+        text = iso(value)
+        return text if is_sqlite() else value
 
     def python_value(self, value: Any) -> Any:
         """PostgreSQL gives datetimes, SQLite text."""
@@ -164,7 +193,13 @@ class UtcDateTimeField(Field):
 
 
 def iso(moment: datetime) -> str:
-    """The one text form of a moment in the database: UTC, six digits of a second, always as wide."""
+    """The one text form of a moment in the database: UTC, six digits of a second, always as wide.
+
+    Raises:
+        ValueError: it is naive, and its zone would be a guess.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a naive datetime has no place in the database")
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
