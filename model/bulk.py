@@ -8,6 +8,7 @@ more than one.
 from __future__ import annotations
 
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -135,5 +136,7 @@ def update(
     if returning:
         # SQLite knows the target's columns by their bare names only; PostgreSQL would find them ambiguous.
         sql += " RETURNING " + ", ".join(name if is_sqlite() else f"t.{name}" for name in returning)
-    cursor = database.execute_sql(sql, (encode(model, rows),))
+    # In the order of their ids, so that two workers with rows in common tend to lock them in the same order.
+    ordered = sorted(rows, key=itemgetter("id"))
+    cursor = database.execute_sql(sql, (encode(model, ordered),))
     return list(cursor.fetchall()) if returning else []
