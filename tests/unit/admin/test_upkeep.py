@@ -1,0 +1,180 @@
+"""Keys, rotation, pruning, the doctor, and waiting: what keeps an installation in order."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.fernet import Fernet
+
+from admin import doctor, keys, progress
+from admin.jobs import find_job, list_jobs
+from admin.prune import prune
+from config import SettingsError, load_settings
+from model import bulk
+from model.database import database, open_database, utcnow
+from model.problems import InvalidInput
+from model.states import DeliveryState, JobState
+from model.tables import Alert, ApiKey, Channel, Delivery, Device, Job
+from model.vault import vault
+from tests.support.database import KEY, make_channel, make_deliveries, make_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.usefixtures("db")
+def test_a_key_is_shown_once_kept_as_a_hash_and_ends_when_revoked() -> None:
+    row, key = keys.create_key("acme", "ingest", name="sensors")
+    found = keys.verify_key(key)
+    assert found is not None
+    assert (found.id, found.tenant_id, found.role) == (row.id, "acme", "ingest")
+    stored = str(list(database.execute_sql("SELECT * FROM api_keys")))
+    assert key not in stored
+    assert key not in str(keys.list_keys("acme"))
+    assert keys.verify_key(key + "x") is None
+    assert keys.verify_key("\udcff") is None
+    with pytest.raises(LookupError, match="there is no key"):
+        keys.revoke_key("other", row.id)
+    keys.revoke_key("acme", key)
+    assert keys.verify_key(key) is None
+    assert keys.revoke_key("acme", row.id).revoked_at == ApiKey.get().revoked_at
+    with pytest.raises(InvalidInput, match="role: must be one of ingest, read, admin"):
+        keys.create_key("acme", "root")
+
+
+@pytest.mark.usefixtures("db")
+def test_after_a_rotation_the_newest_key_alone_decrypts_everything(database_url: str) -> None:
+    # Given channels under the old key, more than one batch of them, and one last change
+    for number in range(keys.BATCH + 5):
+        make_channel(name=f"c{number}")
+    changed = Channel.get(name="c7").updated_at
+    new = keys.generate_secret_key()
+    # When a newer key stands before it, and all is rotated
+    vault.open(load_settings(database_url=database_url, secret_keys=f"{new} {KEY}"))
+    assert keys.rotate_secrets() == keys.BATCH + 5
+    # Then the old key may go, and no cache was invalidated for it
+    vault.open(load_settings(database_url=database_url, secret_keys=new))
+    assert {channel.config["url"] for channel in Channel.select()} == {"https://ops.example.org/in"}
+    assert Channel.get(name="c7").updated_at == changed
+    vault.open(load_settings(database_url=database_url, secret_keys=Fernet.generate_key().decode()))
+    with pytest.raises(SettingsError, match="none of the keys decrypts"):
+        keys.rotate_secrets()
+
+
+@pytest.mark.usefixtures("db")
+def test_pruning_takes_what_ended_long_ago_and_nothing_that_is_under_way() -> None:
+    now = utcnow()
+    old = now - timedelta(days=40)
+    for sequence, (state, finished) in enumerate(
+        [("COMPLETED", old), ("COMPLETED", now), ("PROCESSING", None)], start=1
+    ):
+        job = make_job(
+            sequence=sequence,
+            alert_id=str(sequence),
+            state=state,
+            finished_at=finished,
+            delivered=int(finished is not None),
+        )
+        make_deliveries(
+            job, state=DeliveryState.DELIVERED if finished else DeliveryState.PENDING, finished_at=finished
+        )
+        event = {"tenant_id": "acme", "alert_id": str(sequence), "event_type": "OPEN", "payload": {}}
+        bulk.insert(Alert, [event | {"accepted_at": old, "matched_at": old}])
+    for disabled in (old, None):
+        Device.create(
+            tenant="acme",
+            user_id="u",
+            platform="ios",
+            token="x",
+            address_hash=str(disabled),
+            disabled_at=disabled,
+        )
+    assert prune(days=30, tenant_id="other")["jobs"] == 0
+    assert prune(days=30, device_days=30) == {"jobs": 1, "deliveries": 1, "log": 0, "alerts": 1, "devices": 1}
+    assert (
+        {job.alert_id for job in Job.select()} == {alert.alert_id for alert in Alert.select()} == {"2", "3"}
+    )
+    assert Delivery.select().count() == 2
+
+
+@pytest.mark.usefixtures("db")
+def test_waiting_tells_what_moves_from_what_is_due_later() -> None:
+    now = utcnow()
+    soon, late = now + timedelta(seconds=5), now + timedelta(hours=5)
+    event = {"tenant_id": "acme", "alert_id": "1", "event_type": "OPEN", "payload": {}, "matched_at": now}
+    alert = bulk.insert(Alert, [event], returning=["id"])[0][0]
+    job = make_job(alert_id="1", targets=3, delivered=1)
+    make_deliveries(job, state=DeliveryState.DELIVERED, device_id=1)
+    make_deliveries(job, state=DeliveryState.RETRYING, next_attempt_at=soon, device_id=2)
+    make_deliveries(job, state=DeliveryState.DEFERRED, next_attempt_at=late, device_id=3)
+    for group in (*progress.groups([alert], are_alerts=True), *progress.groups([job], are_alerts=False)):
+        seen = progress.pending(group, until=now + timedelta(minutes=1))
+        assert (seen.active, dict(seen.later), seen.due) == (1, {"DEFERRED": 1}, late)
+        assert progress.summary([group]).totals["in_progress"] == 2
+        assert progress.summary([group]).totals["delivered"] == 1
+
+
+@pytest.mark.usefixtures("db")
+def test_jobs_are_found_by_id_or_alert_and_only_the_tenants_own() -> None:
+    first = make_job(alert_id="door", channel_id=1, state=JobState.FAILED, targets=0)
+    second = make_job(alert_id="door", channel_id=2, channel_name="gone", targets=0)
+    third = make_job(alert_id="smoke", targets=0)
+    assert [job["job_id"] for job in list_jobs("acme", alert_id="door")] == [second, first]
+    assert [job["job_id"] for job in list_jobs("acme", states=["FAILED"])] == [first]
+    assert [job["job_id"] for job in list_jobs("acme", channel="gone")] == [second]
+    assert [job["job_id"] for job in list_jobs("acme", limit=1, before=third)] == [second]
+    assert find_job("acme", "smoke").id == find_job("acme", str(third)).id == third
+    for reference, told in (
+        ("door", "has several jobs"),
+        ("nope", "there is no job"),
+        ("9" * 30, "there is no job"),
+    ):
+        with pytest.raises(LookupError, match=told):
+            find_job("acme", reference)
+    with pytest.raises(LookupError, match="there is no job"):
+        find_job("other", third)
+
+
+@pytest.mark.usefixtures("db")
+def test_the_doctor_finds_lost_keys_dead_letters_and_half_configured_providers(
+    database_url: str, tmp_path: Path
+) -> None:
+    # Given a channel under a key that is gone, a broker with dead letters, and a file that is no key
+    make_channel(name="lost")
+    junk = tmp_path / "AuthKey.p8"
+    junk.write_text("canary")
+    settings = load_settings(
+        database_url=database_url, secret_keys=Fernet.generate_key().decode(), broker_url="amqp://localhost/",
+        apns_key_file=junk, apns_key_id="A" * 10, apns_team_id="B" * 10, apns_topic="org.example.app",
+        vapid_subject="mailto:ops@example.org",
+    )  # fmt: skip
+    vault.open(settings)
+    # When it is examined
+    found = {each.part: each for each in doctor.examine(settings, lambda: {"tocsin.deliver": (1, 2, 3)})}
+    # Then each part says what to do, and no secret
+    assert found["database"].status == found["migrations"].status == "ok"
+    assert (found["secret keys"].status, found["secret keys"].found) == (
+        "fail",
+        "cannot decrypt 1 of 1 channels: lost",
+    )
+    assert found["broker"].found == "dead letters: 3 in tocsin.deliver.XQ"
+    assert found["APNs"].status == "fail"
+    assert found["FCM"].status == "warn"
+    assert "TOCSIN_VAPID_PRIVATE_KEY_FILE missing" in found["Web Push"].found
+    assert "canary" not in str(found)
+    assert all(each.remedy for each in found.values() if each.status != "ok")
+    if settings.is_sqlite:
+        settings.sqlite_path.chmod(0o644)
+        assert {each.status for each in doctor._files(settings.sqlite_path)} == {"warn"}
+    else:
+        assert found["clock"].status == "ok"
+
+
+def test_the_doctor_reports_a_database_that_is_away() -> None:
+    settings = load_settings(database_url="postgresql://u:canary@127.0.0.1:1/x", secret_keys=KEY)
+    open_database(settings)
+    found = doctor.examine(settings, dict)
+    assert (found[0].part, found[0].status) == ("database", "fail")
+    assert "canary" not in str(found)
