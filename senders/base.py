@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from senders.template import check_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
 
 
 class ChannelConfig(BaseModel):
-    """What every channel type's config has in common. Fields that hold a secret are SecretStr."""
+    """What every channel type's config has in common. Fields that hold a secret are SecretStr.
+
+    The templates replace the words of `senders.text.title` and `senders.text.body`; see senders.template.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
 
     max_retries: int | None = Field(default=None, ge=0, le=100, description="else TOCSIN_MAX_RETRIES")
+    title_template: Annotated[str, AfterValidator(check_template)] | None = None
+    body_template: Annotated[str, AfterValidator(check_template)] | None = None
 
 
 ConfigT = TypeVar("ConfigT", bound=ChannelConfig)

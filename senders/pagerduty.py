@@ -24,8 +24,9 @@ from pydantic import AfterValidator, SecretStr, model_validator
 from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import check_url
 from senders.http import Answer, classify, url_secrets
+from senders.notes import Notes, links
 from senders.outcomes import Misconfigured, Receipt
-from senders.text import body, clip, level, one_line, rfc3339, title, to_json
+from senders.text import body, level, one_line, rfc3339, title, to_json
 
 MAX_EVENT: Final = 512_000
 MAX_SUMMARY: Final = 1024
@@ -77,16 +78,18 @@ class PagerDutySender(Sender[PagerDutyConfig]):
             Misconfigured: 400 that complains of the routing key.
             Rejected: other 4xx.
         """
-        event = _event(notification)
-        content, note = to_json(event), None
+        notes = Notes(notification)
+        event = _event(notification, notes)
+        content = to_json(event)
         if len(content) > MAX_EVENT and "payload" in event:
-            note = f"custom_details left out: the event had {len(content)} bytes, PagerDuty takes {MAX_EVENT}"
+            size = f"the event had {len(content)} bytes, PagerDuty takes {MAX_EVENT}"
+            notes.add(f"custom_details left out: {size}")
             del event["payload"]["custom_details"]
             content = to_json(event)
         config = notification.config
         headers = {"content-type": "application/json"}
         answer = await self.http.post(config.url, content=content, headers=headers)
-        return _outcome(answer, config, note)
+        return _outcome(answer, config, notes.detail)
 
 
 def _outcome(answer: Answer, config: PagerDutyConfig, note: str | None) -> Receipt:
@@ -101,7 +104,7 @@ def _outcome(answer: Answer, config: PagerDutyConfig, note: str | None) -> Recei
     return classify(answer, detail=detail)
 
 
-def _event(notification: Notification[PagerDutyConfig]) -> dict[str, Any]:
+def _event(notification: Notification[PagerDutyConfig], notes: Notes) -> dict[str, Any]:
     action = _ACTIONS.get(notification.event, "trigger")
     event: dict[str, Any] = {
         "routing_key": notification.config.integration_key.get_secret_value(),
@@ -109,19 +112,35 @@ def _event(notification: Notification[PagerDutyConfig]) -> dict[str, Any]:
         "dedup_key": notification.thread,
     }
     if action == "trigger":
-        event |= {"client": "Tocsin", "payload": _trigger(notification)}
+        event |= {"client": "Tocsin", "payload": _trigger(notification, notes), **_links(notification, notes)}
     return event
 
 
-def _trigger(notification: Notification[PagerDutyConfig]) -> dict[str, Any]:
+def _links(notification: Notification[PagerDutyConfig], notes: Notes) -> dict[str, Any]:
+    """The alert's link, and its image, which must be https:// ("must be served via HTTPS")."""
+    found = links(notification, notes)
+    url, image = found.get("url"), found.get("image_url", "")
+    shown: dict[str, Any] = {}
+    if url:
+        shown["links"] = [{"href": url, "text": "Open"}]
+    if image.startswith("https://"):
+        shown["images"] = [{"src": image, "alt": "image", **({"href": url} if url else {})}]
+    elif image:
+        notes.add("details.image_url left out: PagerDuty shows only https:// images")
+    return shown
+
+
+def _trigger(notification: Notification[PagerDutyConfig], notes: Notes) -> dict[str, Any]:
     alert = notification.alert
 
     def short(key: str) -> str:
-        return clip(one_line(alert.get(key) or ""), MAX_FIELD)
+        return notes.clip(key, one_line(alert.get(key) or ""), MAX_FIELD)
 
     optional = {"component": short("device_id"), "group": short("site_id"), "class": short("alert_type")}
     return {
-        "summary": clip(one_line(f"{title(notification)}: {body(notification)}"), MAX_SUMMARY),
+        "summary": notes.clip(
+            "summary", one_line(f"{title(notification)}: {body(notification)}"), MAX_SUMMARY
+        ),
         "source": optional["component"] or optional["group"] or "tocsin",
         "severity": level(notification),
         "timestamp": str(alert.get("triggered_at") or rfc3339(notification.accepted_at)),

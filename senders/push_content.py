@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from senders.guard import check_url
+from senders.notes import Notes, links
 from senders.outcomes import Rejected
-from senders.text import body, clip, json_length, one_line, title
+from senders.text import body, json_length, one_line, title
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,24 +30,16 @@ def is_urgent(notification: Notification[Any]) -> bool:
     return notification.is_critical or notification.severity >= 2  # noqa: PLR2004  # CONTRACT: 2 is warning
 
 
-def data(notification: Notification[Any]) -> dict[str, str | int]:
+def data(notification: Notification[Any], notes: Notes) -> dict[str, str | int]:
     """What the app gets: alert_id, event, severity, job_id, and the alert's url and image_url if fit."""
     alert_id = notification.alert.get("alert_id", "")
-    found: dict[str, str | int] = {
+    return {
         "alert_id": alert_id if isinstance(alert_id, int) else one_line(alert_id),
         "event": notification.event,
         "severity": notification.severity,
         "job_id": notification.job_id,
+        **links(notification, notes),
     }
-    details = notification.alert.get("details") or {}
-    for name in ("url", "image_url"):
-        value = details.get(name)
-        if isinstance(value, str):
-            try:
-                found[name] = check_url(value)
-            except ValueError:
-                continue  # not for a phone to open: another scheme, a user name, control characters
-    return found
 
 
 def fit(
@@ -68,23 +60,22 @@ def fit(
     Raises:
         Rejected: it does not even fit without body and data.
     """
-    heading, words, extra = (
-        clip(one_line(title(notification)), TITLE_LIMIT),
-        body(notification),
-        data(notification),
-    )
-    kept, left_out = words, []
-    content = render(heading, kept, extra)
+    notes = Notes(notification)
+    heading = notes.clip("title", title(notification), TITLE_LIMIT)
+    words, extra = body(notification), data(notification, notes)
+    left_out: list[str] = []
+    content = render(heading, words, extra)
     if len(content) > limit:
-        kept = clip(words, max(MIN_BODY, json_length(words) - (len(content) - limit)), json_length)
-        content = render(heading, kept, extra)
+        room = max(MIN_BODY, json_length(words) - (len(content) - limit))
+        words = notes.clip("message", words, room, json_length)
+        content = render(heading, words, extra)
     for name in sorted(extra, key=lambda name: -len(str(extra[name]))):
         if len(content) <= limit:
             break
         left_out.append(name)
-        content = render(heading, kept, {key: value for key, value in extra.items() if key not in left_out})
+        content = render(heading, words, {key: value for key, value in extra.items() if key not in left_out})
     if len(content) > limit:
         raise Rejected("payload too large", f"{len(content)} bytes without data, of {limit} that are taken")
-    notes = [f"body shortened to fit {limit} bytes"] if kept != words else []
-    notes += [f"left out: {', '.join(left_out)}"] if left_out else []
-    return content, "; ".join(notes) or None
+    if left_out:
+        notes.add(f"left out: {', '.join(left_out)}")
+    return content, notes.detail

@@ -4,7 +4,9 @@ Set up:
     1. Create an app at https://api.slack.com/apps, switch on "Incoming Webhooks", add one to a channel.
     2. Give its URL to the channel as `webhook_url`. Whoever knows the URL can post: it is kept as a secret.
 
-A webhook posts to one Slack channel, about one message a second, and gives no id back.
+A webhook posts to one Slack channel, about one message a second, and gives no id back, so that a later event
+is a message of its own. A link is text and no button: Slack marks the button of an app that takes no interactions
+with a warning once it is pressed (https://github.com/slackapi/node-slack-sdk/issues/869).
 
 Facts: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks,
 https://docs.slack.dev/reference/block-kit/blocks, https://docs.slack.dev/messaging/formatting-message-text
@@ -13,6 +15,8 @@ https://docs.slack.dev/reference/block-kit/blocks, https://docs.slack.dev/messag
 from __future__ import annotations
 
 import re
+import time
+from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, SecretStr
@@ -20,6 +24,7 @@ from slack_sdk.models.blocks import (
     Block,
     ContextBlock,
     HeaderBlock,
+    ImageElement,
     MarkdownTextObject,
     PlainTextObject,
     SectionBlock,
@@ -28,6 +33,7 @@ from slack_sdk.models.blocks import (
 from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import check_secret_url
 from senders.http import Answer, classify, url_secrets
+from senders.notes import Notes, links
 from senders.outcomes import Misconfigured, Receipt
 from senders.text import body, clip, facts, one_line, symbol, title, to_json
 
@@ -37,6 +43,9 @@ MAX_FIELDS: Final = SectionBlock.fields_max_length
 MAX_NAME: Final = 100
 MAX_VALUE: Final = 300
 """Characters of a field's two parts; Slack takes 2,000, which nobody reads in half a column."""
+
+MIN_DEADLINE: Final = 1.0
+"""Seconds for a second request, however long the first one took."""
 
 _MISCONFIGURED: Final = frozenset({403, 404, 410})
 _CHANNEL_WORDS: Final = frozenset({
@@ -59,18 +68,28 @@ class SlackSender(Sender[SlackConfig]):
     Config: ClassVar[type[ChannelConfig]] = SlackConfig
 
     async def send(self, notification: Notification[SlackConfig]) -> Receipt:
-        """Post the event as blocks.
+        """Post the event as blocks; once more without its image if Slack refuses the message with it.
+
+        Slack fetches an image before it takes the message, and refuses both if it cannot. A refused message
+        was not posted, so that the second request is still the same attempt.
 
         Raises:
             Transient: 429, about one message a second; 5xx.
             Misconfigured: 403, 404 and 410: the webhook, its channel or its workspace is gone or forbids it.
             Rejected: other 4xx, such as invalid_payload.
         """
-        message, note = _message(notification)
+        message, notes = _message(notification)
         url = notification.config.webhook_url.get_secret_value()
         headers = {"content-type": "application/json"}
+        ends_at = time.monotonic() + self.settings.send_deadline
         answer = await self.http.post(url, content=to_json(message), headers=headers)
-        return _outcome(answer, url, note)
+        if answer.status == HTTPStatus.BAD_REQUEST and _drop_image(message):
+            notes.add(
+                f"image left out: Slack refused the message with it ({answer.excerpt(url_secrets(url))})"
+            )
+            left = max(ends_at - time.monotonic(), MIN_DEADLINE)
+            answer = await self.http.post(url, content=to_json(message), headers=headers, timeout=left)
+        return _outcome(answer, url, notes.detail)
 
 
 def _outcome(answer: Answer, url: str, note: str | None) -> Receipt:
@@ -89,8 +108,8 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _fit(text: str, limit: int) -> str:
-    return escape(clip(text, limit, lambda piece: len(escape(piece))))
+def _cost(piece: str) -> int:
+    return len(escape(piece))
 
 
 def _markdown(text: str) -> MarkdownTextObject:
@@ -98,25 +117,42 @@ def _markdown(text: str) -> MarkdownTextObject:
     return MarkdownTextObject(text=text, verbatim=True)
 
 
-def _message(notification: Notification[SlackConfig]) -> tuple[dict[str, Any], str | None]:
-    """The payload, and a note on what was left out."""
+def _link(url: str) -> str:
+    # What would end the link early is written as the URL's own escape.
+    return f"<{escape(url.replace('<', '%3C').replace('>', '%3E').replace('|', '%7C'))}|Open>"
+
+
+def _drop_image(message: dict[str, Any]) -> bool:
+    """Whether the message had an image, which it has no more."""
+    had = [block.pop("accessory", None) for block in message["blocks"]]
+    return any(had)
+
+
+def _message(notification: Notification[SlackConfig]) -> tuple[dict[str, Any], Notes]:
+    """The payload, and what was left out of it."""
+    notes = Notes(notification)
+
+    def fit(name: str, text: str, limit: int) -> str:
+        return escape(notes.clip(name, text, limit, _cost))
+
     heading = f"{symbol(notification)} {title(notification)}"
     said = body(notification)
     rows = facts(notification)
     fields = [
-        _markdown(f"*{_fit(name, MAX_NAME)}*\n{_fit(value, MAX_VALUE)}") for name, value in rows[:MAX_FIELDS]
+        _markdown(f"*{fit('details', name, MAX_NAME)}*\n{fit('details', value, MAX_VALUE)}")
+        for name, value in rows[:MAX_FIELDS]
     ]
-    source = f"{notification.event} · {one_line(notification.tenant_id)} · job {notification.job_id}"
-    blocks: list[Block] = [
-        HeaderBlock(text=PlainTextObject(text=_fit(heading, MAX_HEADER), emoji=True)),
-        SectionBlock(text=_markdown(_fit(said, MAX_SECTION))),
-        SectionBlock(fields=fields),
-        ContextBlock(elements=[_markdown(_fit(source, MAX_VALUE))]),
-    ]
-    notes = []
-    if len(escape(said)) > MAX_SECTION:
-        notes.append(f"message clipped to {MAX_SECTION} characters")
     if len(rows) > MAX_FIELDS:
-        notes.append(f"{len(rows) - MAX_FIELDS} details left out")
-    fallback = _fit(f"{heading}: {said}", MAX_SECTION)
-    return {"text": fallback, "blocks": [block.to_dict() for block in blocks]}, "; ".join(notes) or None
+        notes.add(f"{len(rows) - MAX_FIELDS} details left out")
+    source = f"{notification.event} · {one_line(notification.tenant_id)} · job {notification.job_id}"
+    found = links(notification, notes)
+    image = ImageElement(image_url=found["image_url"], alt_text="image") if "image_url" in found else None
+    blocks: list[Block] = [
+        HeaderBlock(text=PlainTextObject(text=fit("title", heading, MAX_HEADER), emoji=True)),
+        SectionBlock(text=_markdown(fit("message", said, MAX_SECTION)), accessory=image),
+        SectionBlock(fields=fields),
+        *([SectionBlock(text=_markdown(_link(found["url"])))] if "url" in found else []),
+        ContextBlock(elements=[_markdown(fit("tenant", source, MAX_VALUE))]),
+    ]
+    fallback = escape(clip(f"{heading}: {said}", MAX_SECTION, _cost))
+    return {"text": fallback, "blocks": [block.to_dict() for block in blocks]}, notes

@@ -23,7 +23,8 @@ from pydantic import AfterValidator, SecretStr
 from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import check_secret_url
 from senders.http import Answer, classify, url_secrets
-from senders.text import body, clip, facts, json_length, level, one_line, symbol, title, to_json
+from senders.notes import Notes, links
+from senders.text import body, facts, json_length, level, one_line, symbol, title, to_json
 
 if TYPE_CHECKING:
     from senders.outcomes import Receipt
@@ -89,44 +90,47 @@ def _run(text: str, **style: str) -> dict[str, Any]:
 
 def _message(notification: Notification[TeamsConfig]) -> tuple[bytes, str | None]:
     """The serialised message, and a note on what was left out."""
+    notes = Notes(notification)
     said = body(notification)
-    rows, left = _rows(notification)
-    room = MAX_BODY - len(to_json(_envelope(notification, [], rows)))
+    card = _card(notification, notes)
+    room = MAX_BODY - len(to_json(_envelope(card)))
     per_line = len(to_json(_run(""))) + 1
 
     def cost(piece: str) -> int:
         return json_length(piece) + piece.count("\n") * (per_line - json_length("\n"))
 
-    shown = clip(said, room - per_line, cost)
-    notes = [f"message clipped to {len(shown)} characters"] * (shown != said)
-    notes += [f"{left} details left out"] * (left > 0)
-    lines = [_run(line) for line in shown.split("\n") if line.strip()]
-    return to_json(_envelope(notification, lines, rows)), "; ".join(notes) or None
+    shown = notes.clip("message", said, room - per_line, cost)
+    card["body"][1:1] = [_run(line) for line in shown.split("\n") if line.strip()]
+    return to_json(_envelope(card)), notes.detail
 
 
-def _rows(notification: Notification[TeamsConfig]) -> tuple[list[dict[str, str]], int]:
-    """The facts that fit, and how many do not."""
+def _rows(notification: Notification[TeamsConfig], notes: Notes) -> list[dict[str, str]]:
+    """The facts that fit."""
     found = facts(notification)
     rows: list[dict[str, str]] = []
     room = MAX_FACTS
     for name, value in found:
         # Facts are read as Markdown: a bracket could begin a link that says one thing and goes to another.
-        shown = clip(value, MAX_FACT).replace("[", "\\[")
-        row = {"title": clip(name, MAX_FACT), "value": shown}
+        shown = notes.clip("details", value, MAX_FACT).replace("[", "\\[")
+        row = {"title": notes.clip("details", name, MAX_FACT), "value": shown}
         room -= len(to_json(row)) + 1
         if room < 0:
+            notes.add(f"{len(found) - len(rows)} details left out")
             break
         rows.append(row)
-    return rows, len(found) - len(rows)
+    return rows
 
 
-def _envelope(
-    notification: Notification[TeamsConfig], lines: list[dict[str, Any]], rows: list[dict[str, str]]
-) -> dict[str, Any]:
-    heading = f"{symbol(notification)} {clip(title(notification), MAX_TITLE)}"
+def _card(notification: Notification[TeamsConfig], notes: Notes) -> dict[str, Any]:
+    """The card, but for the message, whose place is after the first element."""
+    heading = f"{symbol(notification)} {notes.clip('title', title(notification), MAX_TITLE)}"
     style = _EVENT_STYLES.get(notification.event) or _LEVEL_STYLES[level(notification)]
     source = f"{notification.event} · {one_line(notification.tenant_id)} · job {notification.job_id}"
-    card = {
+    found = links(notification, notes)
+    image = found.get("image_url", "")
+    if image.startswith("http://"):
+        notes.add("details.image_url left out: Teams shows only https:// images")
+    card: dict[str, Any] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
@@ -139,10 +143,16 @@ def _envelope(
                 "bleed": True,
                 "items": [_run(heading, weight="Bolder", size="Large")],
             },
-            *lines,
-            {"type": "FactSet", "facts": rows},
-            _run(clip(source, MAX_FACT), size="Small", color="Default"),
+            *([{"type": "Image", "url": image, "altText": "image"}] * image.startswith("https://")),
+            {"type": "FactSet", "facts": _rows(notification, notes)},
+            _run(notes.clip("tenant", source, MAX_FACT), size="Small", color="Default"),
         ],
     }
+    if "url" in found:
+        card["actions"] = [{"type": "Action.OpenUrl", "title": "Open", "url": found["url"]}]
+    return card
+
+
+def _envelope(card: dict[str, Any]) -> dict[str, Any]:
     attachment = {"contentType": CARD_TYPE, "contentUrl": None, "content": card}
     return {"type": "message", "attachments": [attachment]}

@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import regex
 
+from senders.template import TemplateFailedError, render
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from senders.base import Notification
 
 ELLIPSIS: Final = "…"
+
+TEMPLATES: Final = ("title_template", "body_template")
+"""Fields of a channel's config."""
 
 _CLUSTER: Final = regex.compile(r"\X")
 _LINE_BREAK: Final = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -31,6 +36,10 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _EVENT_LEADS: Final = {"ACKNOWLEDGED": "Acknowledged", "ESCALATED": "Escalated", "CLOSED": "Resolved"}
 _EVENT_SYMBOLS: Final = {"ACKNOWLEDGED": "👀", "ESCALATED": "⏫", "CLOSED": "✅"}
 _LEVEL_SYMBOLS: Final = {"info": "🔵", "warning": "🟡", "error": "🟠", "critical": "🔴"}
+# Details that have a row of their own, or are title, link and image.
+_SHOWN_ELSEWHERE: Final = frozenset(
+    {"camera_id", "device_tags", "image_url", "is_critical", "smart_detection_type", "title", "url"}
+)
 _SEVERITY_WORDS: Final = ("info", "info", "warning", "error", "critical")
 
 
@@ -121,18 +130,73 @@ def symbol(notification: Notification[Any]) -> str:
 
 
 def title(notification: Notification[Any]) -> str:
-    """One line, such as "Critical: smoke detected at cam-3, berlin". Not clipped."""
+    """One line: the channel's title_template, else the alert's own or standard title. Never empty, not clipped."""
+    return one_line(_templated("title_template", notification)) or _title(notification)
+
+
+def body(notification: Notification[Any]) -> str:
+    """The channel's body_template, else the alert's message; cleaned, never empty, not clipped."""
+    return clean(_templated("body_template", notification)) or _body(notification)
+
+
+def template_notes(notification: Notification[Any]) -> list[str]:
+    """Which of the channel's templates could not be used for this alert, and why."""
+    notes = []
+    for name in TEMPLATES:
+        source = getattr(notification.config, name)
+        if source is not None:
+            try:
+                empty = not clean(render(source, _values(notification)))
+            except TemplateFailedError as error:
+                notes.append(f"{name} failed ({error}), the standard text was sent")
+            else:
+                notes += [f"{name} made no text, the standard one was sent"] * empty
+    return notes
+
+
+def _templated(name: str, notification: Notification[Any]) -> str:
+    source = getattr(notification.config, name)
+    if source is None:
+        return ""
+    try:
+        return render(source, _values(notification))
+    except TemplateFailedError:
+        return ""  # template_notes tells
+
+
+def _values(notification: Notification[Any]) -> dict[str, Any]:
+    """What a template may name: title, body and facts are the standard words; alert has the alert's fields."""
+    return {
+        "alert": notification.alert,
+        "body": _body(notification),
+        "event": notification.event,
+        "facts": "\n".join(f"{name}: {value}" for name, value in facts(notification)),
+        "job_id": notification.job_id,
+        "lead": lead(notification),
+        "level": level(notification),
+        "severity": notification.severity,
+        "symbol": symbol(notification),
+        "tenant_id": notification.tenant_id,
+        "title": _title(notification),
+    }
+
+
+def _title(notification: Notification[Any]) -> str:
+    """Such as "Critical: smoke detected at cam-3, berlin"; or `details.title`, with what happened since."""
     alert = notification.alert
+    own = (alert.get("details") or {}).get("title")
+    if isinstance(own, str) and (own := one_line(own)):
+        return f"{_EVENT_LEADS[notification.event]}: {own}" if notification.event in _EVENT_LEADS else own
     what = one_line(clean(alert.get("alert_type") or "").replace("_", " "))
     if not what:
-        lines = body(notification).splitlines()
+        lines = _body(notification).splitlines()
         what = clip(one_line(lines[0]), 100) if lines else ""
     where = ", ".join(filter(None, (one_line(alert.get(key) or "") for key in ("device_id", "site_id"))))
     return f"{lead(notification)}: {what}" + (f" at {where}" if where else "")
 
 
-def body(notification: Notification[Any]) -> str:
-    """The alert's message, cleaned; without one, what there is to say. Never empty, not clipped."""
+def _body(notification: Notification[Any]) -> str:
+    """The alert's message; without one, what there is to say."""
     alert = notification.alert
     return clean(alert.get("message") or "") or one_line(
         f"{alert.get('alert_type') or 'Alert'} {alert.get('alert_id')}".replace("_", " ")
@@ -154,6 +218,5 @@ def facts(notification: Notification[Any]) -> list[tuple[str, str]]:
         ("Detection", details.get("smart_detection_type")),
     ]
     rows += [(one_line(name), value) for name, value in (details.get("device_tags") or {}).items()]
-    known = {"camera_id", "smart_detection_type", "device_tags", "is_critical"}
-    rows += [(one_line(name), value) for name, value in details.items() if name not in known]
+    rows += [(one_line(name), value) for name, value in details.items() if name not in _SHOWN_ELSEWHERE]
     return [(name, one_line(value)) for name, value in rows if name and value not in (None, "", {}, [])]

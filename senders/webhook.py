@@ -8,7 +8,8 @@ Set up:
     3. Where the receiver wants credentials of its own, put them into `headers`.
 
 The body is `{"type": "alert.open", "timestamp": ..., "data": {the alert, event_type, tenant_id, job_id}}`;
-the id in `webhook-id` is the same for every attempt, so that the receiver can drop a repeat.
+the id in `webhook-id` is the same for every attempt, so that the receiver can drop a repeat. With a
+title_template or body_template `data` also has the `title` and `body` that it makes.
 
 Facts: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -28,12 +29,14 @@ from standardwebhooks import Webhook
 from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import check_secret_url
 from senders.http import classify, url_secrets
+from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt
-from senders.text import clean, clip, json_length, one_line, rfc3339, to_json
+from senders.text import body, clean, clip, json_length, one_line, rfc3339, title, to_json
 
 MAX_BODY: Final = 20_000
 """Bytes. The specification: "payload size should be kept to a minimum (ideally less than 20kb)"."""
 
+MAX_TITLE: Final = 1000
 MAX_NAMES: Final = 200
 MAX_HEADERS: Final = 50
 MAX_HEADER_VALUE: Final = 4096
@@ -111,7 +114,8 @@ class WebhookSender(Sender[WebhookConfig]):
             Transient, Rejected, Misconfigured: see senders.outcomes.
         """
         config = notification.config
-        content, note = _fit(_payload(notification))
+        notes = Notes(notification)
+        content = _fit(_payload(notification, notes), notes)
         url = config.url.get_secret_value()
         headers = {
             "content-type": "application/json",
@@ -122,11 +126,16 @@ class WebhookSender(Sender[WebhookConfig]):
         if answer.status == 410:  # noqa: PLR2004  # the specification: "disable the endpoint"
             raise Misconfigured(answer.code, "the receiver says that it was removed for good")
         if answer.ok:
-            return classify(answer, note=note)
+            return classify(answer, note=notes.detail)
         return classify(answer, detail=answer.excerpt(_secrets(config)))
 
 
-def _payload(notification: Notification[WebhookConfig]) -> dict[str, Any]:
+def _payload(notification: Notification[WebhookConfig], notes: Notes) -> dict[str, Any]:
+    words: dict[str, str] = {}
+    if notification.config.title_template is not None:
+        words["title"] = notes.clip("title", title(notification), MAX_TITLE)
+    if notification.config.body_template is not None:
+        words["body"] = body(notification)
     return {
         "type": f"alert.{notification.event.lower()}",
         "timestamp": rfc3339(notification.accepted_at),
@@ -135,6 +144,7 @@ def _payload(notification: Notification[WebhookConfig]) -> dict[str, Any]:
             "event_type": notification.event,
             "tenant_id": notification.tenant_id,
             "job_id": notification.job_id,
+            **words,
         },
     }
 
@@ -143,25 +153,23 @@ def _signature(notification: Notification[WebhookConfig], content: bytes, now: d
     """The three webhook-* headers; the signature only where there is a secret to sign with."""
     headers = {"webhook-id": str(notification.id), "webhook-timestamp": str(int(now.timestamp()))}
     if notification.config.secret is not None:
-        body = content.decode()
+        text = content.decode()
         headers["webhook-signature"] = " ".join(
-            Webhook(secret).sign(headers["webhook-id"], now, body)
+            Webhook(secret).sign(headers["webhook-id"], now, text)
             for secret in notification.config.secret.get_secret_value().split()
         )
     return headers
 
 
-def _fit(payload: dict[str, Any]) -> tuple[bytes, str | None]:
-    """Serialise, and leave out what makes the body too large: the largest details, then the message's end.
+def _fit(payload: dict[str, Any], notes: Notes) -> bytes:
+    """Serialise, and leave out what makes the body too large: the largest details, then the texts' ends.
 
-    Returns:
-        The body, and a note for people if something is missing. A body that was shortened says so to the
-        receiver with `data.truncated: true`.
+    A body that was shortened says so to the receiver with `data.truncated: true`.
     """
     content = to_json(payload)
     if len(content) <= MAX_BODY:
-        return content, None
-    notes = [f"{len(content)} bytes shortened"]
+        return content
+    notes.add(f"{len(content)} bytes shortened")
     data = {**payload["data"], "truncated": True}
 
     def excess() -> int:
@@ -171,13 +179,14 @@ def _fit(payload: dict[str, Any]) -> tuple[bytes, str | None]:
     if isinstance(details, Mapping):
         lost = _largest(details, excess())
         data["details"] = {name: value for name, value in details.items() if name not in lost}
-        notes += [f"left out details {clip(', '.join(map(one_line, lost)), MAX_NAMES)}"] * bool(lost)
-    message = data.get("message")
-    if isinstance(message, str) and excess() > 0:
-        data["message"] = ""
-        data["message"] = clip(clean(message), max(-excess(), 0), json_length)
-        notes.append("message clipped")
-    return to_json({**payload, "data": data}), "; ".join(notes)
+        if lost:
+            notes.add(f"left out details {clip(', '.join(map(one_line, lost)), MAX_NAMES)}")
+    for name in ("message", "body"):
+        text = data.get(name)
+        if isinstance(text, str) and excess() > 0:
+            data[name] = ""
+            data[name] = notes.clip(name, clean(text), max(-excess(), 0), json_length)
+    return to_json({**payload, "data": data})
 
 
 def _largest(details: Mapping[str, Any], excess: int) -> dict[str, int]:

@@ -196,13 +196,13 @@ def test_the_payload_is_json_and_fits_whatever_the_alert_says(
     assert len(body) <= MAX_PAYLOAD
     assert said["aps"]["alert"]["title"]
     assert "javascript" not in str(said.get("url"))
-    assert note is None or "shortened" in note or "left out" in note
+    assert note is None or "clipped" in note or "left out" in note
 
 
 async def test_a_shortened_body_is_said_in_the_receipt(tmp_path: Path) -> None:
     async with faulty_apns(tmp_path) as apns, apns_sender(apns) as sender:
         receipt = await sender.send(alert_push(alert={"message": "🔥" * 3000}))
-    assert receipt.detail == "body shortened to fit 4096 bytes"
+    assert receipt.detail == "clipped: message"
     assert 4080 < len(apns.requests[0].body) <= MAX_PAYLOAD
     assert parse(apns.requests[0].body)["aps"]["alert"]["body"].endswith("🔥…")
 

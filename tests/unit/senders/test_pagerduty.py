@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -10,14 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.pagerduty import MAX_EVENT, PagerDutyConfig, PagerDutySender, _event
 from tests.unit.senders.support import ALERT, client, loopback_settings, notification, outcome, receiving
+
+if TYPE_CHECKING:
+    from senders.base import Notification
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 CANARY = "CANARY9f8e7dCANARY9f8e7dCANARY9f"
 CONFIG = PagerDutyConfig.model_validate({"integration_key": KEY})
 ACCEPTED = b'{"status": "success", "message": "Event processed", "dedup_key": "abc"}'
+
+
+def event_of(sent: Notification[Any]) -> dict[str, Any]:
+    """The event that is sent for a notification."""
+    return _event(sent, Notes(sent))
 
 
 async def test_an_open_alert_triggers_with_everything_a_responder_needs() -> None:
@@ -58,7 +67,7 @@ async def test_an_open_alert_triggers_with_everything_a_responder_needs() -> Non
     [("OPEN", "trigger"), ("ESCALATED", "trigger"), ("ACKNOWLEDGED", "acknowledge"), ("CLOSED", "resolve")],
 )
 def test_every_event_concerns_the_same_incident(event: str, action: str) -> None:
-    made = _event(notification(CONFIG, event))
+    made = event_of(notification(CONFIG, event))
     assert made["event_action"] == action
     assert made["dedup_key"] == notification(CONFIG).thread
     assert ("payload" in made) == (action == "trigger")
@@ -69,12 +78,12 @@ def test_every_event_concerns_the_same_incident(event: str, action: str) -> None
     [(0, "info"), (1, "info"), (2, "warning"), (3, "error"), (4, "critical"), (9, "critical")],
 )
 def test_severities(severity: int, word: str) -> None:
-    assert _event(notification(CONFIG, severity=severity))["payload"]["severity"] == word
+    assert event_of(notification(CONFIG, severity=severity))["payload"]["severity"] == word
 
 
 def test_a_critical_alert_is_critical_and_a_bare_one_still_has_what_is_required() -> None:
     bare = dict.fromkeys(ALERT, None) | {"alert_id": 1}
-    payload = _event(notification(CONFIG, alert=bare, severity=0, is_critical=True))["payload"]
+    payload = event_of(notification(CONFIG, alert=bare, severity=0, is_critical=True))["payload"]
     assert payload["severity"] == "critical"
     assert payload["source"] == "tocsin"
     assert payload["summary"] == "Critical: Alert 1: Alert 1"
@@ -127,7 +136,7 @@ async def test_the_key_is_in_no_record(status: int) -> None:
 async def test_an_event_at_the_limit_and_one_byte_above(excess: int) -> None:
     async with receiving(status=202, body=ACCEPTED) as receiver, client() as http:
         config = PagerDutyConfig.model_validate({"integration_key": KEY, "endpoint": receiver.url})
-        room = MAX_EVENT - len(orjson.dumps(_event(notification(config, alert={"details": {"x": ""}}))))
+        room = MAX_EVENT - len(orjson.dumps(event_of(notification(config, alert={"details": {"x": ""}}))))
         sent = notification(config, alert={"details": {"x": "y" * (room + excess)}})
         receipt = await PagerDutySender(loopback_settings(), http).send(sent)
         request = receiver.requests[0]
@@ -140,7 +149,7 @@ async def test_an_event_at_the_limit_and_one_byte_above(excess: int) -> None:
 @given(text=st.text(max_size=3000), event=st.sampled_from(["OPEN", "ESCALATED"]))
 def test_any_alert_keeps_the_limits(text: str, event: str) -> None:
     fields = dict.fromkeys(("message", "alert_type", "device_id", "site_id"), text)
-    made = _event(notification(CONFIG, event, alert=fields))
+    made = event_of(notification(CONFIG, event, alert=fields))
     assert 1 <= len(made["payload"]["summary"]) <= 1024
     assert 1 <= len(made["payload"]["source"]) <= 255
     assert len(made["dedup_key"]) <= 255

@@ -113,7 +113,7 @@ def test_any_alert_keeps_every_limit_and_every_entity_whole(
         "device_id": message,
         "details": dict.fromkeys(names, message * repeat),
     }
-    payload, note = _message(notification(CONFIG, event, alert=alert))
+    payload, notes = _message(notification(CONFIG, event, alert=alert))
     # slack_sdk checks the limits once more when it reads the blocks back
     assert [block.to_dict() for block in Block.parse_all(payload["blocks"])] == payload["blocks"]
     assert len(payload["blocks"][2]["fields"]) <= 10
@@ -122,16 +122,16 @@ def test_any_alert_keeps_every_limit_and_every_entity_whole(
         assert "<" not in text["text"]
         # Unescaping and escaping again gives the same only if no entity was cut
         assert html.escape(html.unescape(text["text"]), quote=False) == text["text"]
-    assert note or "…" not in payload["blocks"][1]["text"]["text"]
+    assert notes.detail or "…" not in payload["blocks"][1]["text"]["text"]
 
 
 def test_what_is_left_out_is_said() -> None:
     alert = {"message": "&" * 3000, "details": {f"k{i}": i for i in range(20)}}
-    payload, note = _message(notification(CONFIG, alert=alert))
-    assert note == "message clipped to 3000 characters; 16 details left out"
+    payload, notes = _message(notification(CONFIG, alert=alert))
+    assert notes.detail == "16 details left out; clipped: message"
     assert payload["blocks"][1]["text"]["text"].endswith("&amp;…")
-    assert _message(notification(CONFIG, alert={"message": "x" * 3000}))[1] is None
-    assert _message(notification(CONFIG, alert={"message": "x" * 3001}))[1]
+    assert _message(notification(CONFIG, alert={"message": "x" * 3000}))[1].detail is None
+    assert _message(notification(CONFIG, alert={"message": "x" * 3001}))[1].detail == "clipped: message"
 
 
 def test_nobody_is_mentioned_by_an_alert() -> None:

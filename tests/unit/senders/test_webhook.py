@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from standardwebhooks import Webhook
 
+from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.webhook import MAX_BODY, WebhookConfig, WebhookSender, _fit
 from tests.unit.senders.support import ALERT, client, loopback_settings, notification, outcome, receiving
@@ -131,11 +132,17 @@ async def test_the_largest_details_go_first_and_the_receipt_says_so() -> None:
         assert "trace" not in (receipt.detail or "")
 
 
+def fitted(payload: dict[str, Any]) -> tuple[bytes, str | None]:
+    """The body for a payload, and what is said of it."""
+    notes = Notes(notification(WebhookConfig.model_validate({"url": "https://example.org"})))
+    return _fit(payload, notes), notes.detail
+
+
 @pytest.mark.parametrize("excess", [0, 1])
 def test_the_limit_is_exact(excess: int) -> None:
     payload = {"type": "alert.open", "data": {"message": "m", "details": {"a": "", "b": 1}}}
-    payload["data"]["details"]["a"] = "x" * (MAX_BODY - len(_fit(payload)[0]) + excess)  # type: ignore[index]  # a plain dict
-    content, note = _fit(payload)
+    payload["data"]["details"]["a"] = "x" * (MAX_BODY - len(fitted(payload)[0]) + excess)  # type: ignore[index]  # a plain dict
+    content, note = fitted(payload)
     assert (len(content) == MAX_BODY, note is None) == (excess == 0, excess == 0)
 
 
@@ -148,14 +155,14 @@ def test_the_limit_is_exact(excess: int) -> None:
 )
 def test_any_alert_fits_and_keeps_its_identity(details: dict[str, Any], repeat: int, message: str) -> None:
     data = {"alert_id": 1, "message": message * repeat, "details": {**details, "long": "é" * repeat}}
-    content, _ = _fit({"type": "alert.open", "data": data})
+    content, _ = fitted({"type": "alert.open", "data": data})
     assert len(content) <= MAX_BODY
     assert b'"alert_id":1' in content
 
 
 def test_a_very_wide_alert_is_shortened_in_no_time() -> None:
     details = {f"key{i}": i for i in range(100_000)}
-    content, note = _fit({"type": "alert.open", "data": {"message": "m", "details": details}})
+    content, note = fitted({"type": "alert.open", "data": {"message": "m", "details": details}})
     assert MAX_BODY - 100 < len(content) <= MAX_BODY
     assert len(note or "") < 400
 

@@ -181,7 +181,7 @@ async def test_a_shortened_body_is_said_in_the_receipt() -> None:
     browser = Browser()
     async with receiving(status=201) as service, sending() as sender:
         receipt = await sender.send(web(browser.device(service.url), alert={"message": "🔥" * 3000}))
-    assert receipt.detail == "body shortened to fit 2700 bytes"
+    assert receipt.detail == "clipped: message"
     assert browser.read(service.requests[0].body)["body"].endswith("🔥…")
 
 
