@@ -7,6 +7,8 @@ Retries publishes, and kill the thread.
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from typing import TYPE_CHECKING
 
 import dramatiq
@@ -16,7 +18,7 @@ from actors.exposition import SharedMetrics
 from actors.memory import MemoryBroker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
 from actors.runtime import Runtime
-from config import Settings, get_settings
+from config import Settings, SettingsError, get_settings
 from model.database import DATABASE_AWAY, open_database
 
 if TYPE_CHECKING:
@@ -49,7 +51,13 @@ def make_broker(settings: Settings) -> Broker:
     return ConfirmingRabbitmqBroker(url, queue_type=settings.queue_type, middleware=middleware)
 
 
-settings = get_settings()
+try:
+    settings = get_settings()
+except SettingsError as error:
+    if multiprocessing.parent_process() is None:
+        raise
+    # A worker process of Dramatiq's CLI: its traceback would bury the one line that helps.
+    sys.exit(f"tocsin: {error}")
 open_database(settings)
 runtime = Runtime(settings)
 broker = make_broker(settings)

@@ -149,10 +149,9 @@ def jobs_ended(ended: Sequence[Ended], settings: Settings, *, now: datetime) -> 
     """The metrics of push jobs that ended."""
     for job in ended:
         if job.channel_type == PUSH:
-            metrics().push.labels(job.state).inc()
+            user = (job.user_id or "",) if settings.metrics_user_label else ()
+            metrics().push.labels(job.state, *user).inc()
             metrics().push_duration.observe((now - job.accepted_at).total_seconds())
-            if settings.metrics_user_label and job.user_id is not None:
-                metrics().push_by_user.labels(job.state, job.user_id).inc()
 
 
 def _tell(settlement: Settlement, *, outcome: str, owned: bool) -> None:

@@ -11,6 +11,8 @@ import functools
 import threading
 from typing import TYPE_CHECKING
 
+from config.settings import get_settings
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,10 +21,14 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 
 
 
 class Metrics:
-    """One attribute a metric; each is observed where the fact becomes true, which is after its commit."""
+    """One attribute a metric; each is observed where the fact becomes true, which is after its commit.
 
-    def __init__(self) -> None:
-        from prometheus_client import Counter, Histogram  # noqa: PLC0415  # see above
+    Args:
+        user_label: give tocsin_push_dispatch_total a user_id label, for small installations.
+    """
+
+    def __init__(self, *, user_label: bool = False) -> None:
+        from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415  # see above
 
         def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
             return Counter(name, text, labels)
@@ -40,14 +46,17 @@ class Metrics:
         self.latency = seconds(
             "tocsin_delivery_latency_seconds", "From accepted to delivered.", ["channel_type"]
         )
-        self.push = counter("tocsin_push_dispatch_total", "Push jobs that ended.", ["status"])
-        self.push_by_user = counter(
-            "tocsin_push_dispatch_user_total",
-            "Push jobs that ended, by user (a setting).",
-            ["status", "user_id"],
+        self.push = counter(
+            "tocsin_push_dispatch_total",
+            "Push jobs that ended.",
+            ["status", "user_id"] if user_label else ["status"],
         )
-        self.push_devices = counter(
-            "tocsin_push_dispatch_devices", "Push deliveries that ended.", ["platform", "status"]
+        # A gauge that only grows: a counter of prometheus_client's could not have this name, without _total.
+        self.push_devices = Gauge(
+            "tocsin_push_dispatch_devices",
+            "Push deliveries that ended.",
+            ["platform", "status"],
+            multiprocess_mode="sum",
         )
         self.push_duration = seconds(
             "tocsin_push_dispatch_duration_seconds", "From a push job's acceptance to its last device."
@@ -63,7 +72,7 @@ _making = threading.Lock()
 
 @functools.cache
 def _made() -> Metrics:
-    return Metrics()
+    return Metrics(user_label=get_settings().metrics_user_label)
 
 
 def metrics() -> Metrics:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from cryptography.fernet import Fernet
+from prometheus_client.parser import text_string_to_metric_families
 
 from config import load_settings
 from demo import report
 from demo.scenario import STEPS, TENANT, configuration
 from model.database import open_database
 from receivers import FarSide
-from tests.servers.programs import wait_until
+from tests.servers.programs import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,8 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
             "TOCSIN_BROKER_URL": rabbitmq_url,
             "TOCSIN_SECRET_KEYS": Fernet.generate_key().decode(),
             "TOCSIN_RETRY_MIN_BACKOFF": "0.5",
-            "TOCSIN_METRICS_PORT": "0",
+            "TOCSIN_METRICS_PORT": str(port := free_port()),
+            "dramatiq_prom_db": str(tmp_path),
         }
         tocsin(environment, "migrate")
         (tmp_path / "acme.yaml").write_text(yaml.safe_dump(configuration(far, now=datetime.now(UTC))))
@@ -100,6 +102,22 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
             assert all(
                 queues[name]["consumers"] >= 1 for name in ("tocsin.match", "tocsin.fanout", "tocsin.deliver")
             )
+            # And the metrics of both worker processes are one
+            metrics = _metrics(port)
+            delivered = sum(line.state == "DELIVERED" for line in found)
+            assert metrics["tocsin_deliveries_total"] == sum(line.state != "DEFERRED" for line in found)
+            assert metrics["tocsin_delivery_latency_seconds_count"] == delivered
+            assert metrics["tocsin_delivery_attempts_total"] == sum(line.attempts for line in found)
+            assert (
+                metrics["tocsin_push_dispatch_total"] == 2
+            )  # two of the four have a delivery for the morning
+            assert metrics["tocsin_push_dispatch_duration_seconds_count"] == 2
+            assert metrics["tocsin_in_progress"] == 2
+            assert {
+                "tocsin_push_dispatch_devices",
+                "tocsin_oldest_pending_seconds",
+                "dramatiq_messages_total",
+            } <= set(metrics)
             status = tocsin(environment, "status", "--tenant", TENANT)
             assert status["deliveries"]["DELIVERED"] == sum(line.state == "DELIVERED" for line in found)
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"')]
@@ -119,6 +137,17 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
         "latency_ms",
     } <= set(attempts[0])
     assert far.apns.device_token("Alice's iPhone") not in log.read_text()
+
+
+def _metrics(port: int) -> dict[str, float]:
+    """The sum of each metric's samples, over all labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    return sums
 
 
 def _management(server: RabbitServer, url: str) -> dict[str, Any]:
