@@ -149,8 +149,8 @@ def test_whatever_changes_a_rule_or_a_channel_makes_the_compiled_rules_stale(dat
         for change in ({"min_severity": 2}, {"is_enabled": False}, {"priority": 1}):
             RoutingRule.update(change).where(RoutingRule.id == rule.id).execute()
             seen.append(_version())
-        for change in ({"name": "n"}, {"channel_type": "slack"}, {"is_enabled": False}):
-            Channel.update(change).where(Channel.id == channel_id).execute()
+        for update in ({"name": "n"}, {"channel_type": "slack"}, {"is_enabled": False}):
+            Channel.update(update).where(Channel.id == channel_id).execute()
             seen.append(_version())
 
         # Then each step is a new version
