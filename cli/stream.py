@@ -110,7 +110,8 @@ class _Text:
                 # Perhaps only its end is still to be read. What lies far behind the error cannot mend it.
                 if len(self._rest) - self._at <= LONGEST and self._more():
                     continue
-                if len(self._rest) - self._at > LONGEST and error.pos >= len(self._rest) - 1:
+                is_cut = error.msg.startswith("Unterminated") or error.pos >= len(self._rest) - 1
+                if is_cut and len(self._rest) - self._at > LONGEST:
                     self.wrong(name, f"must not have more than {LONGEST:,} characters")
                 self.wrong(
                     name, f"is no JSON: {error.msg.lower()}, at character {error.pos - self._at + 1} of it"

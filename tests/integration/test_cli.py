@@ -1,0 +1,272 @@
+"""The `tocsin` command as people run it: a process of its own, the embedded default, and a far side that verifies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from model import ledger
+from model.database import connection
+from receivers import FarSide
+from receivers.records import Answer
+from tests.support.database import KEY, open_test_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Tocsin:
+    """The command, in a directory of its own."""
+
+    environment: dict[str, str]
+    directory: Path
+    far: FarSide
+
+    def __call__(
+        self, *arguments: str, status: int = 0, text: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env=self.environment, cwd=ROOT, input=text, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *arguments: str, status: int = 0, text: str | None = None) -> Any:
+        return json.loads(self(*arguments, "--json", status=status, text=text).stdout)
+
+    def error(self, *arguments: str, text: str | None = None) -> list[str]:
+        return self(*arguments, status=1, text=text).stderr.splitlines()
+
+    def configuration(self) -> dict[str, Any]:
+        hook = {"url": self.far.webhook.url("ops"), "secret": self.far.webhook.secret, "max_retries": 0}
+        return {
+            "tenant": "acme",
+            "channels": [
+                {"name": "hook", "channel_type": "http", "config": hook},
+                {"name": "phones", "channel_type": "push", "config": {"user_ids": ["alice"]}},
+            ],
+            "rules": [
+                {"name": "all", "channel": "hook", "deliver_on": ["OPEN", "CLOSED"]},
+                {"name": "push", "channel": "phones", "min_severity": 2},
+            ],
+            "users": [
+                {
+                    "user_id": "alice",
+                    "devices": [
+                        {"platform": "ios", "token": "0f" * 32, "name": "phone"},
+                        {"platform": "web", "subscription": self.far.webpush.subscribe()},
+                    ],
+                    "preferences": {"cameras": {"garden": {"enabled": False}}},
+                }
+            ],
+        }
+
+    def apply(self) -> None:
+        self("apply", "-", text=json.dumps(self.configuration()))
+
+
+@pytest.fixture(scope="module")
+def far_side() -> Iterator[FarSide]:
+    with FarSide() as far:
+        yield far
+
+
+@pytest.fixture
+def tocsin(far_side: FarSide, tmp_path: Path) -> Iterator[Tocsin]:
+    far_side.normal()
+    far_side.clear()
+    url = f"sqlite:///{tmp_path / 'cli.db'}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    environment = kept | far_side.environment() | {"TOCSIN_DATABASE_URL": url, "TOCSIN_SECRET_KEYS": KEY}
+    yield Tocsin(environment, tmp_path, far_side)
+    with open_test_database(url), connection():
+        ledger.conservation()
+
+
+def test_from_a_file_to_the_far_side_and_back_to_a_table(tocsin: Tocsin) -> None:
+    # Given a configuration that was tried, applied, and applied again
+    text = json.dumps(tocsin.configuration())
+    tried = tocsin.json("apply", "-", "--dry-run", text=text)
+    assert tocsin.json("apply", "-", text=text) == tried | {"dry_run": False}
+    again = tocsin.json("apply", "-", text=text)
+    assert (again["added"], again["changed"], again["removed"], again["unchanged"]) == ([], [], [], 7)
+
+    # When it explains an alert and then gets it
+    alert = tocsin.directory / "alert.json"
+    alert.write_text(json.dumps({"alert_id": "door", "severity": 3, "message": "Somebody at the door"}))
+    explained = tocsin.json("explain", str(alert))
+    assert [(each["rule"], each["matched"]) for each in explained["rules"]] == [("all", True), ("push", True)]
+    assert [each["verdict"] for each in explained["targets"]] == ["deliver"] * 3
+    assert not tocsin.far.webhook.received
+    sent = tocsin.json("send", str(alert))
+
+    # Then what was explained has arrived, once, verified by the far side
+    assert (sent["accepted"], sent["duplicates"]) == (1, 0)
+    assert (sent["totals"]["targets"], sent["totals"]["delivered"]) == (3, 3)
+    for receiver in (tocsin.far.webhook, tocsin.far.apns, tocsin.far.webpush):
+        assert len(receiver.received) == 1
+    # And the record says so, by id or name, in JSON and in a table
+    jobs = tocsin.json("jobs", "--channel", "phones")
+    assert [(job["state"], job["totals"]["delivered"]) for job in jobs] == [("COMPLETED", 2)]
+    job = tocsin.json("job", str(jobs[0]["job_id"]))
+    assert job["result"]["all_succeeded"] is True
+    assert {each["platform"] for each in job["result"]["results"]} == {"ios", "web"}
+    assert "DELIVERED" in tocsin("job", str(jobs[0]["job_id"])).stdout
+    assert tocsin.json("status")["deliveries"]["DELIVERED"] == 3
+    # And a repeat changes nothing
+    assert tocsin.json("send", str(alert))["duplicates"] == 1
+    assert len(tocsin.far.webhook.received) == 1
+
+
+def test_what_fails_is_said_by_the_status_and_can_be_replayed(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    tocsin.far.webhook.always("*", Answer(503))
+    lines = "\n".join(json.dumps({"alert_id": number}) for number in range(25))
+    sent = tocsin.json("send", "-", text=lines, status=2)
+    assert (sent["accepted"], sent["totals"]["failed"]) == (25, 25)
+    tested = tocsin.json("channel", "test", "hook", status=2)
+    assert (tested["status"], tested["outcome"]) == ("failed", "transient")
+    assert tested["provider_response"]["code"].startswith("503")
+
+    tocsin.far.normal()
+    tocsin.far.clear()
+    replayed = tocsin.json("replay", "--channel", "hook", "--reason", "exhausted")
+    assert (replayed["deliveries"], replayed["totals"]["delivered"]) == (25, 25)
+    assert len(tocsin.far.webhook.received) == 25
+    assert tocsin.json("channel", "test", "phones")["outcome"] == "ok"
+
+
+def test_send_does_not_wait_for_what_is_due_much_later(tocsin: Tocsin) -> None:
+    configuration = tocsin.configuration()
+    configuration["channels"][0]["config"]["max_retries"] = 3
+    tocsin("apply", "-", text=json.dumps(configuration))
+    tocsin.far.webhook.always("*", Answer(503, headers={"retry-after": "300"}))
+    began = time.monotonic()
+    done = tocsin("send", "-", text='{"alert_id": 1}')
+    assert time.monotonic() - began < 30
+    assert "still waiting: 1 RETRYING" in done.stderr
+
+
+def test_a_worker_on_the_same_file_takes_what_a_send_left_and_ends_when_told(tocsin: Tocsin) -> None:
+    # Given a send that found the far side down, and its retry due soon
+    configuration = tocsin.configuration()
+    configuration["channels"][0]["config"]["max_retries"] = 3
+    tocsin("apply", "-", text=json.dumps(configuration))
+    tocsin.far.webhook.script("*", [Answer(503)])
+    quick = {"TOCSIN_SWEEP_INTERVAL": "0.2", "TOCSIN_SWEEP_GRACE": "0.2", "TOCSIN_RETRY_MIN_BACKOFF": "0.5"}
+    tocsin.environment |= quick
+    tocsin("send", "-", "--timeout", "0", text='{"alert_id": 1}')
+    # When a worker runs
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "cli", "worker"],
+        env=tocsin.environment,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        # Then the alert arrives, and the worker ends by itself
+        arrived = tocsin.far.webhook.wait_for(2, timeout=30)
+        assert {each.target for each in arrived} == {"ops"}
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        _, log = worker.communicate(timeout=30)
+    assert worker.returncode == 0, log
+
+
+def test_each_mistake_is_one_line_that_names_the_field(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    assert tocsin.error("send", "-", text='{"severity": 1}') == ["error: alert_id: required"]
+    assert tocsin.error("send", "-", text='[{"alert_id": 1}, {"alert_id": 2, "severity": "high"}]') == [
+        "error: [1]: severity: input should be a valid integer"
+    ]
+    assert tocsin.error("send", "missing.json") == ["error: missing.json: No such file or directory"]
+    assert tocsin.error("send", "-", "--tenant", "nobody", text='{"alert_id": 1}') == [
+        "error: there is no tenant 'nobody'; `tocsin apply` makes one"
+    ]
+    assert tocsin.error("job", "99") == ["error: there is no job '99' in tenant 'acme'"]
+    assert tocsin.error("nonsense") == ["error: No such command 'nonsense'; see `tocsin --help`"]
+    assert tocsin.json("jobs") == []
+
+
+def test_a_wrong_configuration_is_refused_whole_with_every_mistake(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    text = """
+tenant: other
+channels:
+  - {name: c, chanel_type: webhook, config: {}}
+rules:
+  - {name: r, channel: hook}
+users:
+  - {user_id: u, devices: [{platform: android, token: "a/b"}], preferences: {quiet_hours_timezone: Mars/Olympus}}
+"""
+    told = tocsin.error("apply", "-", text=text)
+    assert told == [
+        "error: channels[0].channel_type: required",
+        "error: channels[0].chanel_type: no such field; did you mean channel_type?",
+        "error: users[0].devices[0].token: must be 8 to 4096 printable ASCII characters without space and slash",
+        "error: users[0].preferences.quiet_hours_timezone: must be an IANA time zone such as Europe/Berlin",
+    ]
+    foreign = "tenant: other\nrules: [{name: r, channel: hook}]"
+    assert tocsin.error("apply", "-", text=foreign) == [
+        "error: rules[0].channel: there is no channel 'hook' in tenant 'other'"
+    ]
+    # Neither made the tenant: there is still one, which commands find by themselves.
+    assert tocsin.json("jobs") == []
+    tocsin("apply", "-", text="tenant: other")
+    assert tocsin.error("jobs") == ["error: there are several tenants; give --tenant, one of acme, other"]
+
+
+def test_settings_and_servers_that_are_wrong_are_one_line(tocsin: Tocsin) -> None:
+    tocsin.environment["TOCSIN_BROKER_URL"] = "carrier-pigeon://"
+    assert tocsin.error("status") == [
+        "error: TOCSIN_BROKER_URL: must be memory:// or amqp(s)://USER:PASSWORD@HOST:PORT/VHOST, several separated by ;"
+    ]
+    tocsin.environment["TOCSIN_BROKER_URL"] = "amqp://127.0.0.1:1/"
+    checks = {each["part"]: each for each in tocsin.json("doctor", status=1)}
+    assert (checks["broker"]["status"], checks["database"]["status"]) == ("fail", "ok")
+    assert tocsin.json("rotate-keys", "--generate")["key"]
+    del tocsin.environment["TOCSIN_BROKER_URL"]
+    file = tocsin.environment["TOCSIN_DATABASE_URL"]
+    tocsin.environment["TOCSIN_DATABASE_URL"] = "postgresql://127.0.0.1:1/x"
+    (told,) = tocsin.error("status")
+    assert told.startswith("error: the database is away or refuses: ")
+    tocsin.environment["TOCSIN_DATABASE_URL"] = file
+
+
+def test_an_unmigrated_postgresql_asks_for_the_step_that_makes_it(tocsin: Tocsin, postgres_url: str) -> None:
+    file = tocsin.environment["TOCSIN_DATABASE_URL"]
+    tocsin.environment["TOCSIN_DATABASE_URL"] = postgres_url
+    assert tocsin.error("status") == ["error: the database's schema is not up to date; run `tocsin migrate`"]
+    assert tocsin.json("migrate")["applied"]
+    assert tocsin.json("migrate")["applied"] == []
+    tocsin.apply()
+    assert tocsin.json("send", "-", text='{"alert_id": 1}')["totals"]["delivered"] == 1
+    tocsin.environment["TOCSIN_DATABASE_URL"] = file
+    tocsin("migrate")
+
+
+def test_keys_are_shown_once_and_help_comes_at_once(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    made = tocsin.json("key", "create", "--role", "ingest", "--name", "sensors")
+    assert made["key"] not in tocsin("key", "list").stdout
+    assert tocsin.json("key", "revoke", made["prefix"])["revoked_at"] is not None
+    assert tocsin.json("prune", "--days", "0")["jobs"] == 0
+    assert tocsin.json("channel", "list")[0]["config"]["secret"] == "********"
+    began = time.monotonic()
+    assert "send" in tocsin("--help").stdout
+    assert time.monotonic() - began < 2  # half a second on an idle machine
