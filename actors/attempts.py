@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from actors.decide import Attempt
 from senders.base import Device, Notification
 from senders.outcomes import Misconfigured, Transient
-from senders.registry import CHANNEL_TYPES
+from senders.registry import ALIASES, CHANNEL_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,8 +51,8 @@ async def make(
 async def _send(runtime: Runtime, claim: Claim, channel: ChannelRef) -> Receipt | BaseException:
     deadline = runtime.settings.send_deadline
     try:
-        sender = runtime.sender(claim.sender)
         notification = notification_of(claim, config_of(channel))
+        sender = runtime.sender(claim.sender)
         async with asyncio.timeout(deadline):
             return await sender.send(notification)
     except TimeoutError:
@@ -94,13 +94,19 @@ def config_of(channel: ChannelRef) -> ChannelConfig:
     """A channel's config, validated once for each version of it.
 
     Raises:
-        Misconfigured: it was saved in a shape that is no longer valid.
+        Misconfigured: it was saved in a shape, or for a channel type, that is no longer valid.
     """
     key = (channel.channel_id, channel.updated_at)
     found = _configs.get(key)
     if found is None:
         try:
-            found = CHANNEL_TYPES[channel.channel_type].model_validate(channel.config)
+            found = CHANNEL_TYPES[ALIASES.get(channel.channel_type, channel.channel_type)].model_validate(
+                channel.config
+            )
+        except KeyError:
+            raise Misconfigured(
+                "unknown channel type", f"there is no {channel.channel_type}: change or delete the channel"
+            ) from None
         except ValidationError as error:
             fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors(include_input=False))
             raise Misconfigured("invalid config", f"save the channel anew; wrong: {fields}") from None

@@ -20,7 +20,7 @@ from model.database import is_sqlite, transaction, utcnow
 from model.jobs import time_to_live
 from model.states import DeliveryState, JobState, Reason
 from model.tables import NO_DEVICE, Channel, Delivery, Job
-from senders.registry import PLATFORMS
+from senders.registry import ALIASES, PLATFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +43,9 @@ def fanout_devices(job_ids: list[int]) -> None:
         rows: list[bulk.Row] = []
         for job in jobs:
             targets = (
-                audiences[job.id] if job.channel_type == PUSH else [Target(NO_DEVICE, None, job.channel_type)]
+                audiences[job.id]
+                if job.channel_type == PUSH
+                else [Target(NO_DEVICE, None, ALIASES.get(job.channel_type, job.channel_type))]
             )
             mine = [_delivery_row(job, target, now) for target in targets]
             rows += mine
