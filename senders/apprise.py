@@ -17,6 +17,7 @@ import asyncio
 import functools
 import logging
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -40,7 +41,7 @@ MAX_URL: Final = 2048
 THREADS: Final = 8
 """Sends that a process makes through Apprise at a time; each has a thread, since Apprise blocks."""
 
-# Services whose plugin has the vendor's host as a constant (a test holds it). Left out, each for a reason: what
+# Services whose plugin has the vendor's host as a constant (a test holds it). Left out, for a reason: what
 # acts on this machine (dbus, gnome, macosx, windows, syslog, blink1 and other local programs); what takes
 # the host from the URL and so reaches private networks (json, xml, form, ntfy, gotify, matrix, zulip, mailto,
 # mqtt, rsyslog ...); what reads files of this machine (fcm, vapid); what Tocsin speaks itself, and better.
@@ -51,7 +52,7 @@ SCHEMES: Final = frozenset({
     "twilio", "twist", "victorops", "vonage", "webex", "wxteams",
 })  # fmt: skip
 
-# Parameters of an Apprise URL that would undo what Tocsin promises: `template` reads a file or fetches a URL,
+# Parameters of an Apprise URL that would undo what Tocsin promises: `template` reads a file or fetches one,
 # `verify` switches certificates off, `redirect` follows redirects, others set waits and retries.
 FORBIDDEN: Final = frozenset({
     "attach", "config", "cto", "include", "keyfile", "redirect", "retry", "rto", "store", "template", "verify",
@@ -67,7 +68,7 @@ def _check_url(url: SecretStr) -> SecretStr:
         raise ValueError(f"must be a URL of 1 to {MAX_URL} characters, without spaces and control characters")
     try:
         parts = urlsplit(text)
-        named = {name.lower().strip("+-:") for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        named = {name.lower().strip(" +-:") for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     except ValueError:
         raise ValueError("must be a well-formed URL") from None
     if parts.scheme not in SCHEMES:
@@ -139,8 +140,12 @@ def _notify(notification: Notification[AppriseConfig]) -> Receipt:
 @functools.cache
 def _library() -> ModuleType:
     """Apprise, imported when it is first needed: it costs a second and 55 MB."""
-    import apprise  # noqa: PLC0415  # see above
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what some of its 150 plugins import
+        import apprise  # noqa: PLC0415  # see above
+        from apprise.plugins import N_MGR  # noqa: PLC0415  # see above
 
+        N_MGR.load_modules()  # type: ignore[no-untyped-call]  # apprise leaves it unannotated
     # It logs URLs and payloads; what it says belongs into our outcomes, redacted, and nowhere else.
     logging.getLogger(_LOGGER).propagate = False
     return apprise

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from jinja2 import ChainableUndefined, TemplateSyntaxError, meta, nodes
+from jinja2 import ChainableUndefined, TemplateSyntaxError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from senders.text import clip, lead, level, one_line, symbol, title
@@ -80,7 +80,7 @@ def check_template(template: str) -> str:
             )
         if isinstance(node, nodes.Filter) and (node.name not in FILTERS or len(node.args) > 1 or node.kwargs):
             raise ValueError(f"must use no filters but {', '.join(FILTERS)}")
-    unknown = sorted(meta.find_undeclared_variables(tree) - set(NAMES))
+    unknown = sorted({node.name for node in tree.find_all(nodes.Name)} - set(NAMES))
     if unknown:
         raise ValueError(f"names {one_line(unknown[0])}, and may name {', '.join(NAMES)}")
     return template

@@ -33,6 +33,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
+from senders.http_errors import CONNECT_TIMEOUT
 from senders.mqtt_connection import Connection
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import UNKNOWN, addresses, check_host, tls_context, tls_failure, unconnected
@@ -52,7 +53,7 @@ MAX_CLIENTS: Final = 256
 """Connections that a process keeps open."""
 
 KEEPALIVE: Final = 20
-"""Seconds between pings; also the longest that paho lets a TLS handshake hang."""
+"""Seconds between pings; a broker that answers none is noticed after twice that."""
 
 _HEADROOM: Final = 256
 """Bytes of a PUBLISH beside topic and payload, at most."""
@@ -247,7 +248,15 @@ class _NamedContext(ssl.SSLContext):
     name = ""
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(*args, **{**kwargs, "server_hostname": self.name})
+        """Also shakes hands: paho would do so itself, but takes long to give up and leaves the socket open."""
+        wrapped = super().wrap_socket(*args, **{**kwargs, "server_hostname": self.name})
+        wrapped.settimeout(CONNECT_TIMEOUT)
+        try:
+            wrapped.do_handshake()
+        except OSError:
+            wrapped.close()
+            raise
+        return wrapped
 
 
 def _named_context(config: MqttConfig, trusted: ssl.SSLContext | None) -> ssl.SSLContext:

@@ -109,14 +109,18 @@ class Connection(aiomqtt.Client):
     def _on_disconnect(
         self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Properties | None = None
     ) -> None:
+        # paho invents a reason, 128, for a connection that was merely lost.
+        told = flags.is_disconnect_packet_from_server
+        error = MqttCodeError(reason_code) if told else aiomqtt.MqttError("connection lost")
         if not self._connected.done():
-            # From a thread only while `open` waits for that thread, which reports the same by itself.
-            error = MqttCodeError(reason_code, "closed before it was accepted")
+            # Maybe in the thread that connects, in which no future may be touched.
             self._loop.call_soon_threadsafe(self._refuse, error)
-            return
-        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        elif reason_code.is_failure and not self._connected.exception() and not self._disconnected.done():
+            self._disconnected.set_exception(error)
+        else:
+            super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
-    def _refuse(self, error: MqttCodeError) -> None:
+    def _refuse(self, error: aiomqtt.MqttError) -> None:
         if not self._connected.done() and self._lock.locked():
             self._connected.set_exception(error)
 

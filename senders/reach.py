@@ -11,7 +11,6 @@ import contextlib
 import socket
 import ssl
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import certifi
 
@@ -36,11 +35,9 @@ def check_host(host: str) -> str:
     Raises:
         UrlError: one clause that names the rule.
     """
-    url = f"http://[{host}]/" if ":" in host else f"http://{host}/"
-    check_url(url)
-    parts = urlsplit(url)
-    if parts.hostname != host.lower() or parts.path != "/":
+    if not host or any(mark in host for mark in "/?#@[]"):
         raise UrlError("must be a host name or an IP address, without scheme, port or path")
+    check_url(f"http://[{host}]/" if ":" in host else f"http://{host}/")
     return host
 
 
@@ -100,7 +97,7 @@ async def connect(host: str, port: int, allowed_networks: Sequence[Network] | No
         connection = socket.socket(family, socket.SOCK_STREAM)
         with contextlib.ExitStack() as unless_connected:
             unless_connected.callback(connection.close)
-            connection.setblocking(False)  # noqa: FBT003  # the standard library's signature
+            connection.setblocking(False)
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     await asyncio.get_running_loop().sock_connect(connection, address)
@@ -126,7 +123,8 @@ def tls_failure(error: ssl.SSLError) -> Misconfigured | Transient:
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = error.verify_message or "not valid"
         return Misconfigured("tls certificate", f"the server's certificate is not trusted: {reason}")
-    return Transient("tls error", (error.reason or "handshake failed").replace("_", " ").lower())
+    reason = getattr(error, "reason", None) or "handshake failed"
+    return Transient("tls error", reason.replace("_", " ").lower())
 
 
 def tls_context() -> ssl.SSLContext:

@@ -7,11 +7,12 @@ import os
 import re
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiomqtt
@@ -22,9 +23,9 @@ from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from tests.servers.programs import free_port, wait_until
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Iterator
     from email.message import EmailMessage
+    from pathlib import Path
 
 AUTHORITY = trustme.CA()
 TRUSTED = AUTHORITY.cert_pem.bytes().decode()
@@ -38,9 +39,7 @@ def trusting(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def server_tls(*names: str) -> ssl.SSLContext:
     """A server's side of TLS, with a certificate for these names."""
-    import ssl as _ssl  # noqa: PLC0415  # the module's own import is for types
-
-    context = _ssl.SSLContext(_ssl.PROTOCOL_TLS_SERVER)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.issue_cert(*names).configure_cert(context)
     return context
 
@@ -78,7 +77,9 @@ class Mailbox:
         self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
         del options
-        self.over_tls.append(session.ssl is not None or server.transport.get_extra_info("sslcontext") is not None)
+        self.over_tls.append(
+            session.ssl is not None or server.transport.get_extra_info("sslcontext") is not None
+        )
         envelope.mail_from = address
         return self.answers.get("MAIL", "250 OK")
 
@@ -178,8 +179,6 @@ def running(command: list[str], directory: Path, *, ready: str) -> Iterator[Path
 
 def free_udp_port() -> int:
     """A UDP port of 127.0.0.1 that nobody uses at this moment."""
-    import socket  # noqa: PLC0415
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -207,12 +206,14 @@ class TrapDaemon:
 
 
 @contextmanager
-def trap_daemon(directory: Path, *config: str) -> Iterator[TrapDaemon]:
+def trap_daemon(directory: Path, *config: str, port: int | None = None) -> Iterator[TrapDaemon]:
     """Run snmptrapd with these lines of configuration."""
     path = program("snmptrapd", "snmptrapd snmp")
-    port = free_udp_port()
+    port = port or free_udp_port()
     (directory / "snmptrapd.conf").write_text(
-        "\n".join([*config, r"format2 TOCSIN|%P|%v\n", "outputOption n", f"[snmp] persistentDir {directory}", ""])
+        "\n".join(
+            [*config, r"format2 TOCSIN|%P|%v\n", "outputOption n", f"[snmp] persistentDir {directory}", ""]
+        )
     )
     command = [path, "-f", "-Lo", "-C", "-c", "snmptrapd.conf", "-m", "", "-On", f"udp:127.0.0.1:{port}"]
     with running(command, directory, ready="NET-SNMP version") as log:

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from apprise.plugins import N_MGR
+from pydantic import SecretStr, ValidationError
+
+from senders.apprise import FORBIDDEN, SCHEMES, AppriseConfig, AppriseSender, _library
+from senders.outcomes import Misconfigured, Receipt, Transient
+from tests.unit.senders.support import (
+    closed_port,
+    loopback_settings,
+    notification,
+    outcome,
+    raw_server,
+    receiving,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+def unchecked(url: str) -> AppriseConfig:
+    """A config that goes to this machine, which no tenant's may: `json` takes its host from the URL."""
+    return AppriseConfig.model_construct(url=SecretStr(url.replace("http://", "json://")), max_retries=1)
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[AppriseSender]:
+    sending = AppriseSender(loopback_settings(send_deadline=3), None)  # type: ignore[arg-type]  # makes no request of ours
+    yield sending
+    await sending.aclose()
+
+
+@pytest.mark.parametrize(
+    ("event", "severity", "kind"),
+    [("OPEN", 1, "info"), ("OPEN", 2, "warning"), ("OPEN", 3, "failure"), ("ESCALATED", 4, "failure"),
+     ("CLOSED", 4, "success")],
+)  # fmt: skip
+async def test_a_service_is_notified(sender: AppriseSender, event: str, severity: int, kind: str) -> None:
+    async with receiving() as receiver:
+        result = await outcome(sender, notification(unchecked(receiver.url), event, severity=severity))
+    assert result == Receipt("sent")
+    body = receiver.requests[0].json
+    assert body["title"].endswith("smoke detected at cam-3, berlin")
+    assert body["message"] == "Smoke in the hall"
+    assert body["type"] == kind
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
+async def test_a_failure_is_tried_again_and_says_what_apprise_said(
+    sender: AppriseSender, status: int
+) -> None:
+    async with receiving(status=status) as receiver:
+        url = (
+            receiver.url.replace("://", "://canary-user:canary-pass@")
+            + "/canary-path?:canary=canary-argument"
+        )
+        result = await outcome(sender, notification(unchecked(url)))
+    assert isinstance(result, Transient)
+    assert result.code == "failure"
+    assert f"error={status}" in result.detail
+    assert "canary" not in f"{result!r}{result}"
+
+
+async def test_nobody_listens(sender: AppriseSender) -> None:
+    result = await outcome(sender, notification(unchecked(f"http://127.0.0.1:{closed_port()}/")))
+    assert isinstance(result, Transient)
+
+
+async def test_a_service_that_never_answers_is_given_up() -> None:
+    sending = AppriseSender(loopback_settings(send_deadline=0.3), None)  # type: ignore[arg-type]  # makes no request of ours
+    over = asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    async with raw_server(silent) as url:
+        result = await outcome(sending, notification(unchecked(url)))
+        over.set()
+    assert isinstance(result, Transient)
+    assert result.code == "timeout"
+    await sending.aclose()
+
+
+@pytest.mark.parametrize(
+    "url", ["tgram://canary", "pover://canary", "discord://canary/", "twilio://canary:canary@1"]
+)
+async def test_a_url_that_apprise_does_not_understand_needs_a_person(sender: AppriseSender, url: str) -> None:
+    result = await outcome(sender, notification(AppriseConfig(url=SecretStr(url))))
+    assert isinstance(result, Misconfigured)
+    assert result.code == "no match"
+    assert "canary" not in f"{result!r}{result}"
+
+
+async def test_what_apprise_logs_of_one_send_is_not_told_about_another(sender: AppriseSender) -> None:
+    async with receiving(status=401) as one, receiving(status=503) as other:
+        results = await asyncio.gather(
+            *(outcome(sender, notification(unchecked(each.url))) for each in (one, other) * 4)
+        )
+    for number, result in enumerate(results):
+        assert isinstance(result, Transient)
+        assert ("error=401" in result.detail) == (number % 2 == 0)
+        assert ("error=503" in result.detail) == (number % 2 == 1)
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_an_allowed_scheme_can_reach_its_vendor_only(scheme: str) -> None:
+    _library()
+    plugin = N_MGR[scheme]
+    assert plugin.enabled, plugin.requirements
+    assert not any("{host}" in template or "{port}" in template for template in plugin.templates)
+    values = [value for value in vars(plugin).values() if isinstance(value, str) and value.startswith("http")]
+    for value in values:
+        assert "{" not in (urlsplit(value).hostname or "{"), value
+        assert urlsplit(value).scheme == "https" or "setup" in value
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "json://127.0.0.1/", "jsons://169.254.169.254/", "xml://10.0.0.1", "form://x", "ntfy://x/y", "gotify://x/y",
+        "matrix://x", "mailto://u:p@x", "zulip://bot@10.0.0.1/token", "dbus://", "gnome://", "macosx://", "windows://",
+        "syslog://", "rsyslog://10.0.0.1", "blink1://", "fcm://p/t?keyfile=/etc/passwd", "vapid://x", "file:///etc/passwd",
+        "exec://ls", "http://127.0.0.1", "https://discord.com/api/webhooks/1/2", "apprise://x/y", "mqtt://x/y", "smb://x",
+        "", "tgram", "TGRAM ://x", "tgram://a b", "tgram://a\nb", "tgram://" + "x" * 2048, "tgram://[", "prowl,json://x",
+    ],
+)  # fmt: skip
+def test_other_schemes_are_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="must ") as caught:
+        AppriseConfig(url=SecretStr(url))
+    assert not url or url not in str(caught.value) or len(url) < 6
+
+
+@pytest.mark.parametrize("name", sorted(FORBIDDEN))
+@pytest.mark.parametrize("spelling", ["{}", "{}=", "+{}=x", "a=b&{}=/etc/passwd", "%{:02x}"])
+def test_parameters_that_read_files_or_undo_tls_are_refused(name: str, spelling: str) -> None:
+    if spelling.startswith("%"):
+        query = "".join(f"%{ord(letter):02x}" for letter in name) + "=x"
+    else:
+        query = spelling.format(name.upper() if spelling == "{}=" else name)
+    with pytest.raises(ValidationError, match=re.escape(f"must not set {name}")):
+        AppriseConfig(url=SecretStr(f"tgram://1:token/chat?{query}"))
+
+
+def test_few_retries_unless_the_channel_says_otherwise() -> None:
+    url: Any = "prowl://" + "a" * 40
+    assert AppriseConfig(url=url).max_retries == 1
+    assert AppriseConfig(url=url, max_retries=5).max_retries == 5
