@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # of Typer's own, unnamed, copy of click
+            print(error, file=sys.stderr)
+            return ERROR
         usage = getattr(error, "format_message", None)  # click's: an unknown option, a missing argument
         lines = [usage().rstrip(".") + "; see `tocsin --help`"] if usage else explain(error)
         if lines is None:

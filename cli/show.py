@@ -24,6 +24,9 @@ COLOURS = {
     "changed": "yellow", "failing": "red", "misconfigured": "red",
 }  # fmt: skip
 
+#: Columns that a terminal leaves out where they hold nothing but 0.
+COUNTERS = frozenset({"delivered", "failed", "suppressed", "superseded", "expired", "in progress"})
+
 
 def document(answer: Any) -> None:
     """Print JSON: indented for eyes, which read it in pipes too."""
@@ -47,9 +50,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str =
     if not lines:
         Console().print(f"[dim]{empty}[/dim]")
         return
-    drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    # Eighty columns hold no column of noughts.
+    shown = [
+        index
+        for index, name in enumerate(columns)
+        if name not in COUNTERS or any(line[index] != "0" for line in lines)
+    ]
+    drawn = Table(
+        *(columns[index] for index in shown), box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold"
+    )
     for line in lines:
-        drawn.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
+        drawn.add_row(*(Text(line[index], style=COLOURS.get(line[index], "")) for index in shown))
     Console().print(drawn)
 
 

@@ -27,21 +27,53 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass
+class Done:
+    """What a command wrote."""
+
+    stdout: str
+    stderr: str
+
+
+class Preloaded:
+    """See preloaded_cli.py."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.preloaded_cli"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, arguments: tuple[str, ...], environment: dict[str, str], streams: list[Path]) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        request = {"arguments": arguments, "environment": environment, "streams": [*map(str, streams)]}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
+
+
+@dataclass
 class Tocsin:
     """The command, in a directory of its own."""
 
+    preloaded: Preloaded
     environment: dict[str, str]
     directory: Path
     far: FarSide
 
-    def __call__(
-        self, *arguments: str, status: int = 0, text: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            env=self.environment, cwd=ROOT, input=text, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == status, done.stdout + done.stderr
+    def __call__(self, *arguments: str, status: int = 0, text: str | None = None) -> Done:
+        streams = [self.directory / name for name in ("stdin", "stdout", "stderr")]
+        for stream, content in zip(streams, (text or "", "", ""), strict=True):
+            stream.write_text(content)
+        found = self.preloaded.run(arguments, self.environment, streams)
+        done = Done(*(stream.read_text() for stream in streams[1:]))
+        assert found == status, done
         assert "Traceback" not in done.stderr
         return done
 
@@ -85,14 +117,21 @@ def far_side() -> Iterator[FarSide]:
         yield far
 
 
+@pytest.fixture(scope="module")
+def preloaded() -> Iterator[Preloaded]:
+    process = Preloaded()
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def tocsin(far_side: FarSide, tmp_path: Path) -> Iterator[Tocsin]:
+def tocsin(far_side: FarSide, preloaded: Preloaded, tmp_path: Path) -> Iterator[Tocsin]:
     far_side.normal()
     far_side.clear()
     url = f"sqlite:///{tmp_path / 'cli.db'}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     environment = kept | far_side.environment() | {"TOCSIN_DATABASE_URL": url, "TOCSIN_SECRET_KEYS": KEY}
-    yield Tocsin(environment, tmp_path, far_side)
+    yield Tocsin(preloaded, environment, tmp_path, far_side)
     with open_test_database(url), connection():
         ledger.conservation()
 
@@ -199,6 +238,7 @@ def test_each_mistake_is_one_line_that_names_the_field(tocsin: Tocsin) -> None:
         "error: there is no tenant 'nobody'; `tocsin apply` makes one"
     ]
     assert tocsin.error("job", "99") == ["error: there is no job '99' in tenant 'acme'"]
+    assert "list" in tocsin("channel", status=1).stderr
     assert tocsin.error("nonsense") == ["error: No such command 'nonsense'; see `tocsin --help`"]
     assert tocsin.json("jobs") == []
 
@@ -268,5 +308,35 @@ def test_keys_are_shown_once_and_help_comes_at_once(tocsin: Tocsin) -> None:
     assert tocsin.json("prune", "--days", "0")["jobs"] == 0
     assert tocsin.json("channel", "list")[0]["config"]["secret"] == "********"
     began = time.monotonic()
-    assert "send" in tocsin("--help").stdout
-    assert time.monotonic() - began < 2  # half a second on an idle machine
+    helped = subprocess.run(
+        [sys.executable, "-m", "cli", "--help"], cwd=ROOT, capture_output=True, check=True
+    )
+    assert b"send" in helped.stdout
+    assert time.monotonic() - began < 2  # a sixth of a second on an idle machine
+
+
+def test_on_rabbitmq_the_worker_is_elsewhere_and_send_waits_if_asked(
+    tocsin: Tocsin, postgres_url: str, rabbitmq_url: str
+) -> None:
+    # Given `tocsin worker` on PostgreSQL and RabbitMQ
+    embedded = tocsin.environment
+    tocsin("migrate")
+    tocsin.environment = embedded | {
+        "TOCSIN_DATABASE_URL": postgres_url, "TOCSIN_BROKER_URL": rabbitmq_url, "TOCSIN_METRICS_PORT": "0",
+    }  # fmt: skip
+    tocsin("migrate")
+    tocsin.apply()
+    command = [sys.executable, "-m", "cli", "worker", "--processes", "1", "--threads", "2"]
+    worker = subprocess.Popen(command, env=tocsin.environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        # When an alert is sent, and waited for
+        sent = tocsin.json("send", "-", "--wait", "--timeout", "40", text='{"alert_id": 1, "severity": 2}')
+        # Then the worker has delivered it
+        assert sent["totals"]["delivered"] == 3
+        broker = next(each for each in tocsin.json("doctor") if each["part"] == "broker")
+        assert broker["found"].startswith("ready+delayed: tocsin.match 0+0")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        _, log = worker.communicate(timeout=30)
+        tocsin.environment = embedded
+    assert worker.returncode == 0, log
