@@ -89,10 +89,13 @@ class Claim:
 def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[int]:
     """Take what may be sent now: never sent, due, or left behind by a worker whose lease ended.
 
+    Within a transaction of the caller's, which commits before anything is sent.
+
     Returns:
         The ids that are now ours, in SENDING, with one attempt counted.
     """
     states = DeliveryState
+    _lock(Delivery, Delivery.id.in_(list(delivery_ids)))
     query = (
         Delivery.update(state=states.SENDING, attempts=Delivery.attempts + 1, lease_until=now + lease)
         .where(
@@ -195,8 +198,8 @@ def settle(
         The deliveries that were still ours (the others' leases ended, and somebody else holds them now), and
         the jobs that ended with them.
     """
-    # All lock rows in one order, so that two workers that share jobs cannot wait for each other.
     lock_jobs({settlement.claim.job_id for settlement in settlements})
+    _lock(Delivery, Delivery.id.in_([settlement.claim.delivery_id for settlement in settlements]))
     rows = [
         {
             "id": s.claim.delivery_id,
@@ -268,9 +271,17 @@ def count(ended: Counter[tuple[int, DeliveryState]], *, now: datetime) -> list[E
 
 
 def lock_jobs(job_ids: Iterable[int]) -> None:
-    """Lock jobs, by ascending id, until the end of the transaction. SQLite's writers are alone anyway."""
+    """Lock jobs until the end of the transaction. Everybody locks jobs first, and deliveries after them."""
+    _lock(Job, Job.id.in_(list(job_ids)))
+
+
+def _lock(table: type[Job | Delivery], condition: Any) -> None:
+    """Lock rows in the order of their ids, so that no two workers with rows in common wait for each other.
+
+    An UPDATE alone takes them as its plan happens to find them. SQLite's writers are alone anyway.
+    """
     if not is_sqlite():
-        list(tuples(Job.select(Job.id).where(Job.id.in_(sorted(job_ids))).order_by(Job.id).for_update()))
+        list(tuples(table.select(table.id).where(condition).order_by(table.id).for_update()))
 
 
 def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> list[Ended]:
@@ -297,6 +308,7 @@ def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> list[Ended]:
         return []
     lock_jobs(waiting)
     states = [DeliveryState.PENDING, DeliveryState.RETRYING, DeliveryState.DEFERRED]
+    _lock(Delivery, Delivery.job.in_(waiting) & Delivery.state.in_(states))
     ended = tuples(
         Delivery.update(
             state=DeliveryState.SUPERSEDED, reason=Reason.LATER_EVENT, finished_at=now, sweep_at=None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -226,8 +227,8 @@ COUNTS = st.fixed_dictionaries({name: st.integers(0, 2) for name in COUNTERS})
 def _row(sequence: int, targets: int, counts: dict[str, int]) -> bulk.Row:
     return {
         "tenant_id": "acme", "alert_id": f"a{sequence}", "deliver_on_event": "OPEN", "sequence": sequence,
-        "channel_id": 1, "channel_name": "ops", "channel_type": "webhook", "payload": {}, "accepted_at": NOW, "expires_at": NOW,
-        "state": JobState.PROCESSING, "targets": targets, **counts,
+        "channel_id": 1, "channel_name": "ops", "channel_type": "webhook", "payload": {}, "accepted_at": NOW,
+        "expires_at": NOW, "state": JobState.PROCESSING, "targets": targets, **counts,
     }  # fmt: skip
 
 
@@ -361,14 +362,13 @@ def test_channels_come_with_their_secrets_as_they_are_now() -> None:
 def test_no_secret_is_found_in_the_files_of_the_database(tmp_path: Path) -> None:
     path = tmp_path / "test.db"
     with open_test_database(f"sqlite:///{path}"), connection():
-        Channel.insert(tenant="acme", name="n", channel_type="webhook", config={}).on_conflict_ignore()
         from_bulk = {
             "tenant_id": "acme",
             "name": "b",
             "channel_type": "webhook",
             "config": {"password": "c4nary"},
         }
-        database.execute_sql("INSERT INTO tenants (tenant_id, version, created_at) VALUES ('acme', 1, 'x')")
+        make_tenant()
         make_channel(config={"headers": {"Authorization": "c4nary"}, "url": "https://c4nary@example.org"})
         bulk.insert(Channel, [from_bulk])
         while_open = b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -380,18 +380,16 @@ def test_no_secret_is_found_in_the_files_of_the_database(tmp_path: Path) -> None
 def test_workers_that_settle_the_same_jobs_in_opposite_orders_do_not_block_each_other(
     postgres_url: str,
 ) -> None:
-    threads, rounds, jobs = 8, 50, 4
+    threads, rounds, jobs = 8, 25, 4
     with open_test_database(postgres_url):
         # Given jobs with a delivery for each worker and round, all claimed
         with connection():
-            database.execute_sql(
-                "INSERT INTO tenants (tenant_id, version, created_at) VALUES ('acme', 1, now())"
-            )
+            make_tenant()
             ids = [make_job(alert_id=f"a{n}", targets=threads * rounds) for n in range(jobs)]
             claims = [_claim(make_deliveries(id_, threads * rounds)) for id_ in ids]
         start = Barrier(threads)
 
-        # When all workers settle parts of all jobs, half of them in the opposite order: 400 transactions
+        # When all workers settle parts of all jobs, half of them in the opposite order: 200 transactions
         def work(worker: int) -> list[ledger.Ended]:
             start.wait()
             ended = []
@@ -410,3 +408,35 @@ def test_workers_that_settle_the_same_jobs_in_opposite_orders_do_not_block_each_
         with connection():
             assert ledger.conservation()["delivered"] == jobs * threads * rounds
         assert sorted(job.job_id for job in ended) == ids
+
+
+def test_workers_that_claim_and_supersede_the_same_deliveries_do_not_block_each_other(
+    postgres_url: str,
+) -> None:
+    threads, rounds = 8, 12
+    with open_test_database(postgres_url):
+        # Given a job with many deliveries, and a later event that ends what waits of it
+        with connection():
+            make_tenant()
+            ids = make_deliveries(make_job(sequence=1, targets=3000), 3000)
+            later = make_job(sequence=2, deliver_on_event="CLOSED", targets=0)
+        start = Barrier(threads)
+
+        # When workers claim any of them, few and many, in any order, each time as if the leases had ended
+        def work(seed: int) -> None:
+            draw = random.Random(seed)
+            start.wait()
+            for number in range(rounds):
+                now = NOW + timedelta(seconds=number)
+                with transaction():
+                    mine = draw.sample(ids, draw.choice([2, 50, 400, 2000]))
+                    ledger.claim(mine, now=now, lease=timedelta(milliseconds=1))
+                if seed == 0 and number == rounds // 2:
+                    with transaction():
+                        ledger.supersede_earlier([later], now=now)
+
+        # Then PostgreSQL refuses nobody for a deadlock
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+        with connection():
+            assert ledger.conservation()["targets"] == 3000
