@@ -1,0 +1,1 @@
+"""Other systems' alerts, translated into ours by pure functions."""

@@ -1,0 +1,158 @@
+"""Other systems' alerts, in those systems' own formats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from actors import dispatch_alerts
+from actors.handing import batches
+from actors.intake import MAX_ALERTS
+from api import examples
+from api.auth import Ingester  # noqa: TC001  # FastAPI reads it at run time
+from api.body import JSON, Body, JsonBody, TypedBody
+from api.describe import WITH_BODY, answer, body
+from api.ingest.alertmanager import from_alertmanager
+from api.ingest.cloudevents import from_cloudevents
+from api.ingest.grafana import from_grafana
+from api.ingest.mapping import DEFAULT_SEVERITY, Mapping, parse_severities
+from api.responses import Json
+from api.work import publishing
+from model.alert import MAX_SEVERITY, AlertEvent, parse_alert
+from model.problems import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+router = APIRouter(prefix="/v1/ingest", tags=["ingest"])
+
+EVENT, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
+
+_ACCEPTED = answer(202, "They are committed.", "Accepted", {"accepted": 1, "duplicates": 0})
+_OBJECT: dict[str, Any] = {"type": "object"}
+
+_Label = Annotated[str, Query(min_length=1, max_length=255)]
+
+
+def mapping(
+    *,
+    severity_label: Annotated[
+        _Label, Query(description="The label that says how severe it is.")
+    ] = "severity",
+    severities: Annotated[
+        str,
+        Query(
+            max_length=2000,
+            description="What its words mean: `page=4,ticket=2`. These win over the usual ones.",
+        ),
+    ] = "",
+    default_severity: Annotated[
+        int, Query(ge=0, le=MAX_SEVERITY, description="Where the label is missing or unknown.")
+    ] = DEFAULT_SEVERITY,
+    device_label: Annotated[_Label, Query(description="The label that is device_id.")] = "instance",
+    site_label: Annotated[_Label, Query(description="The label that is site_id.")] = "site",
+    type_label: Annotated[_Label, Query(description="The label that is alert_type.")] = "alertname",
+    tags: Annotated[
+        str,
+        Query(max_length=2000, description="Labels that become device_tags, with commas between; * for all."),
+    ] = "*",
+) -> Mapping:
+    """The mapping that the producer's URL says."""
+    return Mapping(
+        severity_label=severity_label,
+        severities=parse_severities(severities),
+        default_severity=default_severity,
+        device_label=device_label,
+        site_label=site_label,
+        type_label=type_label,
+        tags=None
+        if tags.strip() == "*"
+        else frozenset(filter(None, (each.strip() for each in tags.split(",")))),
+    )
+
+
+_Mapped = Annotated[Mapping, Depends(mapping)]
+
+
+def _accept(tenant_id: str, given: Body, translate: Callable[[Any], list[dict[str, Any]]]) -> Json:
+    """Translate, check all, and only then commit: a thousand at a time, each thousand at once.
+
+    Should the database go away between two thousands the sender repeats its call, and those before are duplicates.
+    """
+    problems: list[Problem] = []
+    parsed: list[AlertEvent] = []
+    for index, alert in enumerate(translate(given.json())):
+        try:
+            parsed.append(parse_alert(alert, prefix=f"[{index}]"))
+        except InvalidInput as error:
+            problems += error.problems
+    if problems:
+        raise InvalidInput(problems)
+    accepted = duplicates = 0
+    for some in batches(parsed, MAX_ALERTS):
+        done = dispatch_alerts(some, tenant_id=tenant_id)
+        accepted += done.accepted
+        duplicates += done.duplicates
+    return Json({"accepted": accepted, "duplicates": duplicates}, status_code=202)
+
+
+@router.post(
+    "/alertmanager",
+    status_code=202,
+    summary="Prometheus Alertmanager",
+    responses=_ACCEPTED | WITH_BODY,
+    openapi_extra=body(_OBJECT, {"firing": examples.ALERTMANAGER}),
+)
+async def alertmanager(request: Request, caller: Ingester, given: JsonBody, wanted: _Mapped) -> Json:
+    """Alertmanager's webhook, version 4. Role: ingest.
+
+    An alert's id is its fingerprint and the time at which it began: a repeat is a duplicate, `resolved` closes it, and
+    firing again is a new alert.
+    """
+    return await publishing(
+        request, _accept, caller.tenant_id, given, lambda document: from_alertmanager(document, wanted)
+    )
+
+
+@router.post(
+    "/grafana",
+    status_code=202,
+    summary="Grafana",
+    responses=_ACCEPTED | WITH_BODY,
+    openapi_extra=body(_OBJECT, {"resolved": examples.GRAFANA}),
+)
+async def grafana(request: Request, caller: Ingester, given: JsonBody, wanted: _Mapped) -> Json:
+    """Grafana's webhook contact point. Ids as with Alertmanager. Role: ingest."""
+    return await publishing(
+        request, _accept, caller.tenant_id, given, lambda document: from_grafana(document, wanted)
+    )
+
+
+@router.post(
+    "/cloudevents",
+    status_code=202,
+    summary="CloudEvents 1.0",
+    responses=_ACCEPTED | WITH_BODY,
+    openapi_extra=body(
+        {"oneOf": [_OBJECT, {"type": "array", "items": _OBJECT}]},
+        {"structured": examples.CLOUDEVENT, "batched": [examples.CLOUDEVENT]},
+        (EVENT, BATCH, JSON),
+    ),
+)
+async def cloudevents(
+    request: Request,
+    caller: Ingester,
+    given: Annotated[Body, Depends(TypedBody(EVENT, BATCH, JSON))],
+    wanted: _Mapped,
+) -> Json:
+    """An event in structured mode, or a batch. Role: ingest.
+
+    An event is an alert of its own by `source` and `id`. Several events of one alert name it by the extension attribute
+    `alertid`; a type that ends in `.resolved`, `.closed`, `.cleared` or `.recovered` closes it.
+    """
+    batched = {EVENT: False, BATCH: True}.get(given.media_type)
+    return await publishing(
+        request, _accept, caller.tenant_id, given,
+        lambda document: from_cloudevents(document, wanted, batched=batched),
+    )  # fmt: skip

@@ -1,0 +1,160 @@
+"""Jobs and their attempts, and sending again what failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+
+from admin.replay import Filter, replay
+from api import examples, pages
+from api.auth import Administrator, Reader  # noqa: TC001  # FastAPI reads it at run time
+from api.body import JsonBody  # noqa: TC001  # as above
+from api.cursors import Cursor, Limit  # noqa: TC001  # as above
+from api.describe import KEYED, WITH_BODY, answer, body, problems
+from api.parameters import LongId, QueryLongId, QueryShortId, QueryWord  # noqa: TC001  # as above
+from api.responses import Json
+from api.work import publishing
+from model.database import connection
+from model.problems import InvalidInput, Problem, problems_of
+from model.results import dispatch_results, job_document
+from model.states import JobState, Reason  # noqa: TC001  # as above
+from model.tables import Job
+
+if TYPE_CHECKING:
+    from api.body import Body
+
+router = APIRouter(tags=["jobs"])
+
+_REPLAYED = answer(
+    200, "They go out again.", "Replayed", {"deliveries": 3, "jobs": 2, "skipped": {"device_deleted": 1}}
+)
+
+
+@router.get(
+    "/v1/jobs",
+    summary="List jobs",
+    responses=answer(200, "A page, newest first.", "JobPage") | KEYED | problems(404),
+)
+def list_jobs(
+    *,
+    caller: Reader,
+    state: Annotated[list[JobState], Query(description="Any of these.", max_length=8)] = [],  # noqa: B006  # FastAPI copies it
+    channel: QueryWord = None,
+    alert_id: QueryWord = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Json:
+    """Jobs with their totals. `channel` is a name or an id. Role: read."""
+    with connection():
+        found = pages.jobs(
+            caller.tenant_id, states=state, channel=channel, alert_id=alert_id, limit=limit, cursor=cursor
+        )
+        return Json(found)
+
+
+def _job(tenant_id: str, job_id: int) -> Job:
+    job: Job | None = Job.get_or_none((Job.tenant == tenant_id) & (Job.id == job_id))
+    if job is None:
+        raise LookupError(f"there is no job {job_id} in tenant {tenant_id!r}")
+    return job
+
+
+@router.get(
+    "/v1/jobs/{job_id}",
+    summary="One job",
+    responses=answer(200, "With its alert and its result.", "WholeJob") | KEYED | problems(404),
+)
+def get_job(caller: Reader, job_id: LongId) -> Json:
+    """A job with its alert and what became of each target. Role: read."""
+    with connection():
+        job = _job(caller.tenant_id, job_id)
+        return Json(job_document(job, dispatch_results([job])[job.id]))
+
+
+@router.post(
+    "/v1/jobs/{job_id}/replay",
+    summary="Replay a job",
+    responses=_REPLAYED | KEYED | problems(404),
+)
+async def replay_job(request: Request, caller: Administrator, job_id: LongId) -> Json:
+    """Send a job's failed and expired deliveries again. Role: admin."""
+
+    def run() -> dict[str, Any]:
+        with connection():
+            job = _job(caller.tenant_id, job_id)
+            return replay(
+                caller.tenant_id, Filter(job_id=job.id), settings=request.app.state.settings
+            ).document()
+
+    return Json(await publishing(request, run))
+
+
+class _Wanted(BaseModel):
+    """Which deliveries; what is None does not matter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    channel: (
+        Annotated[StrictStr, Field(min_length=1, max_length=255)] | Annotated[StrictInt, Field(ge=1)] | None
+    ) = None
+    reason: Reason | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+
+@router.post(
+    "/v1/replay",
+    summary="Replay by filter",
+    responses=_REPLAYED | WITH_BODY | problems(404),
+    openapi_extra=body("ReplayInput", {"after an outage": examples.REPLAY}),
+)
+async def replay_by_filter(request: Request, caller: Administrator, given: JsonBody) -> Json:
+    """Send again what failed or expired: of a channel, for a reason, in a time. At least one of them. Role: admin.
+
+    At most 10,000 deliveries at once; call it again for more.
+    """
+
+    def run() -> dict[str, Any]:
+        wanted = _wanted(given)
+        return replay(caller.tenant_id, wanted, settings=request.app.state.settings).document()
+
+    return Json(await publishing(request, run))
+
+
+def _wanted(given: Body) -> Filter:
+    try:
+        wanted = _Wanted.model_validate(given.object())
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error, known=_Wanted.model_fields)) from None
+    chosen = wanted.model_dump(exclude_none=True)
+    if not chosen:
+        raise InvalidInput([Problem("", f"say which: at least one of {', '.join(_Wanted.model_fields)}")])
+    if "\0" in str(chosen.get("channel", "")):
+        raise InvalidInput([Problem("channel", "must not contain NUL characters")])
+    return Filter(**chosen)
+
+
+@router.get(
+    "/v1/log",
+    summary="List attempts",
+    responses=answer(200, "A page, newest first.", "LogPage") | KEYED,
+)
+def list_log(
+    *,
+    caller: Reader,
+    job_id: QueryLongId = None,
+    delivery_id: QueryLongId = None,
+    channel_id: QueryShortId = None,
+    outcome: QueryWord = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Json:
+    """Attempts at deliveries, with the provider's answers. Role: read."""
+    with connection():
+        found = pages.log(
+            caller.tenant_id, job_id=job_id, delivery_id=delivery_id, channel_id=channel_id, outcome=outcome,
+            limit=limit, cursor=cursor,
+        )  # fmt: skip
+        return Json(found)
