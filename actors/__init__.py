@@ -3,6 +3,7 @@
 `dramatiq actors` finds the broker and the actors here, and alert producers that share the database their two calls.
 """
 
+from actors.accept_alerts import accept_alerts
 from actors.boot import prepare
 from actors.broker import broker, runtime
 from actors.deliver import deliver
@@ -17,6 +18,7 @@ broker.add_middleware(RuntimeMiddleware(runtime, boot=prepare, sweep=sweep))
 
 __all__ = [
     "Accepted",
+    "accept_alerts",
     "broker",
     "deliver",
     "dispatch_alerts",

@@ -1,0 +1,95 @@
+"""Where alerts come in by the queue, from producers that only have RabbitMQ: docs/producers.md has the format.
+
+The one message of the chain that carries alerts rather than ids: until it is worked on it is the only copy. So it comes
+again for as long as the database is away. What can never be accepted is logged and put among the queue's dead letters
+with its reason, and never tried again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pika
+from dramatiq.broker import MessageProxy
+from dramatiq.common import xq_name
+from dramatiq.middleware import CurrentMessage
+
+from actors.broker import broker
+from actors.intake import dispatch_alerts
+from actors.memory import MemoryBroker
+from actors.rabbitmq import ConfirmingRabbitmqBroker
+from config.logging import get_logger
+from model.database import DATABASE_AWAY
+from model.problems import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    from dramatiq import Message
+
+ACCEPT = "tocsin.accept"
+
+#: Problems that a dead letter and its log line tell.
+TOLD = 20
+#: The largest header of an AMQP message that we write (a frame has 128 KiB).
+REASON = 4000
+
+log = get_logger(__name__)
+
+
+def _database_is_away(_retries: int, error: BaseException) -> bool:
+    """However often: there is no other copy."""
+    return isinstance(error, DATABASE_AWAY)
+
+
+@dramatiq.actor(queue_name=ACCEPT, retry_when=_database_is_away, max_backoff=60_000)
+def accept_alerts(alerts: Any, tenant_id: Any = "default") -> None:
+    """Accept alerts that a producer put on the queue: all of them or, if one is wrong, none.
+
+    Args:
+        alerts: one alert as in CONTRACT.md, or a list of up to 1,000.
+        tenant_id: whose rules decide about them.
+    """
+    try:
+        given = alerts if isinstance(alerts, list) else [alerts]
+        done = dispatch_alerts(given, tenant_id=_tenant(tenant_id))
+    except InvalidInput as error:
+        _refuse(error)
+    else:
+        log.info("alerts_accepted", tenant=tenant_id, accepted=done.accepted, duplicates=done.duplicates)
+
+
+def _tenant(given: Any) -> str:
+    if not isinstance(given, str) or "\0" in given:
+        raise InvalidInput([Problem("tenant_id", "must be the name of a tenant")])
+    return given
+
+
+def _refuse(error: InvalidInput) -> None:
+    """Log it, and put the message among the dead letters as it is, with the reason beside it.
+
+    Dramatiq's own way to the dead letters leads through the broker, which adds no reason.
+    """
+    reason = "; ".join(map(str, error.problems[:TOLD]))[:REASON]
+    message = CurrentMessage.get_current_message()
+    if message is None:  # called as a function, as tests of other things do
+        raise error
+    log.error("alerts_refused", message_id=message.message_id, reason=reason)
+    dead = message.copy(options={**message.options, "reason": reason})
+    if isinstance(broker, ConfirmingRabbitmqBroker):
+        _publish_dead(broker, dead, reason)
+    elif isinstance(broker, MemoryBroker):
+        broker.dead_letters_by_queue[ACCEPT].append(MessageProxy(dead))
+
+
+def _publish_dead(rabbitmq: ConfirmingRabbitmqBroker, dead: Message[Any], reason: str) -> None:
+    """The reason stands in a header too, where RabbitMQ's console shows it.
+
+    If this fails, the error sends the message to the same queue, without the reason; the log has it.
+    """
+    properties = pika.BasicProperties(
+        delivery_mode=2, content_type="application/json", headers={"reason": reason}
+    )
+    rabbitmq.channel.basic_publish("", xq_name(ACCEPT), dead.encode(), properties)
+
+
+broker.add_middleware(CurrentMessage())
