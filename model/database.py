@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
 import sqlite3
 import time
@@ -73,10 +75,16 @@ class _CheckedPostgresPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # p
 
 
 class _PatientSqlitePool(PooledSqliteDatabase):  # type: ignore[misc]  # as above
-    """A pool whose connections wait for their turn to switch a new file to WAL.
+    """A pool that makes its file private, and whose connections wait for their turn to switch it to WAL.
 
     Of two that try at the same moment SQLite refuses one at once: `busy_timeout` does not hold for it.
     """
+
+    def _connect(self) -> Any:
+        # Device tokens are nobody else's business: SQLite gives its side files the mode that the main one has.
+        with contextlib.suppress(OSError):
+            os.close(os.open(self.database, os.O_CREAT | os.O_EXCL, 0o600))
+        return super()._connect()
 
     def _set_pragmas(self, conn: Any) -> None:
         deadline = time.monotonic() + BUSY_SECONDS
