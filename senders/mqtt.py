@@ -17,6 +17,7 @@ Facts: https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html 2.4 (reas
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import secrets
 import socket
@@ -168,7 +169,7 @@ class MqttSender(Sender[MqttConfig]):
         opening = self._opening.pop(config, None)
         if opening is None or not _is_usable(opening):
             opening = asyncio.create_task(self._connect(config))
-            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+            opening.add_done_callback(functools.partial(self._opened, config))
         self._opening[config] = opening
         if len(self._opening) > MAX_CLIENTS:
             self._forget_oldest()
@@ -208,6 +209,10 @@ class MqttSender(Sender[MqttConfig]):
             keepalive=KEEPALIVE,
             tls_context=_named_context(config, self._ssl) if config.tls else None,
         )
+
+    def _opened(self, config: MqttConfig, opening: asyncio.Task[Connection]) -> None:
+        if (opening.cancelled() or opening.exception()) and self._opening.get(config) is opening:
+            del self._opening[config]
 
     def _forget(self, config: MqttConfig, opening: asyncio.Task[Connection]) -> None:
         """Have the next send open another connection."""

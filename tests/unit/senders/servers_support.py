@@ -120,6 +120,7 @@ async def mail_server(
     tls: ssl.SSLContext | None = None,
     starttls: ssl.SSLContext | None = None,
     auth: bool = False,
+    host: str = "127.0.0.1",
     **behaviour: Any,
 ) -> AsyncIterator[Mailbox]:
     """Run an SMTP server: with TLS from the start, or on request, and with passwords, or not."""
@@ -137,7 +138,7 @@ async def mail_server(
             loop=loop,
         )
 
-    server = await loop.create_server(session, "127.0.0.1", 0, ssl=tls)
+    server = await loop.create_server(session, host, 0, ssl=tls)
     mailbox.port = server.sockets[0].getsockname()[1]
     try:
         yield mailbox

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-# paho still calls what Python 3.12 renames; nothing of it is ours.
 OPEN = "allow_anonymous true"
 
 
@@ -211,6 +210,7 @@ async def test_a_host_that_is_not_public_is_refused() -> None:
     result = await outcome(sending, sent(1883))
     assert isinstance(result, Misconfigured)
     assert result.code == "blocked address"
+    assert not sending._opening
     await sending.aclose()
 
 
