@@ -96,12 +96,14 @@ def _plain(value: object) -> str:
 def to_json(value: Any) -> bytes:
     """Serialise once, compactly, as UTF-8.
 
-    orjson refuses integers beyond 64 bits and lone surrogates, which the standard library can write.
+    orjson refuses integers beyond 64 bits, which the standard library can write, and lone surrogates. Those
+    become U+FFFD: strict parsers would refuse the whole body for them.
     """
     try:
         return orjson.dumps(value)
     except TypeError:
-        return json.dumps(value, separators=(",", ":"), default=str).encode()
+        text = json.dumps(value, separators=(",", ":"), default=str, ensure_ascii=False)
+        return _SURROGATE.sub("\ufffd", text).encode()
 
 
 def rfc3339(moment: datetime) -> str:
