@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import subprocess
 import sys
@@ -77,43 +78,37 @@ def test_the_key_beside_an_sqlite_file_is_made_once_for_its_owner_alone(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
-ENCRYPT = """
-import sys
+RACE = """
+import json, multiprocessing, sys
 from config import load_settings
 from model.vault import Vault
-vault = Vault()
-vault.open(load_settings(database_url=sys.argv[1]))
-print("ready", flush=True)
-sys.stdin.read()
-print(vault.encrypt(b"secret"))
+
+context = multiprocessing.get_context("fork")
+start = context.Barrier(8)
+
+def encrypt(number):
+    vault = Vault()
+    vault.open(load_settings(database_url=f"{sys.argv[1]}/{number}.db"))
+    start.wait()
+    return vault.encrypt(b"secret")
+
+with context.Pool(8) as pool:
+    print(json.dumps([pool.map(encrypt, [number] * 8, chunksize=1) for number in range(100)]))
 """
 
 
 def test_eight_processes_at_once_agree_on_one_key(tmp_path: Path) -> None:
-    # Given eight processes at the starting line
-    url = f"sqlite:///{tmp_path}/tocsin.db"
-    command = [sys.executable, "-c", ENCRYPT, url]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    # When eight processes encrypt for the first time at the same moment, for a hundred files one after the other
+    url = f"sqlite:///{tmp_path}"
+    done = subprocess.run(
+        [sys.executable, "-c", RACE, url], capture_output=True, text=True, timeout=60, check=False
+    )
 
-    # When all of them encrypt for the first time
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.close()
-    tokens = []
-    for process in processes:
-        assert process.stdout is not None
-        with process.stdout:
-            tokens.append(process.stdout.read().strip())
-        assert process.wait() == 0
-
-    # Then one key reads what each of them wrote
-    vault = _vault(load_settings(database_url=url))
-    assert [vault.decrypt(token) for token in tokens] == [b"secret"] * 8
+    # Then one key for each file reads what each of them wrote
+    assert done.returncode == 0, done.stderr
+    for number, tokens in enumerate(json.loads(done.stdout)):
+        vault = _vault(load_settings(database_url=f"{url}/{number}.db"))
+        assert [vault.decrypt(token) for token in tokens] == [b"secret"] * 8
 
 
 @pytest.mark.parametrize("content", ["", "\n", "no key at all", "\u00e4"])
