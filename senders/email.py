@@ -35,10 +35,10 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import UrlError
 from senders.http import EXCERPT, redact
-from senders.line_template import check_template
 from senders.mail_message import compose
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import UNKNOWN, check_host, connect, tls_context, tls_failure
+from senders.template import check_template
 from senders.text import clip, one_line
 
 if TYPE_CHECKING:

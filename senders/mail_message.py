@@ -15,8 +15,8 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from typing import TYPE_CHECKING, Any, Final
 
-from senders.line_template import render
-from senders.text import body, clip, facts, level, one_line, title
+from senders.template import TemplateFailedError, render
+from senders.text import body, clip, facts, lead, level, one_line, symbol, template_notes, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,10 +67,10 @@ def compose(
         notification: what to say.
         sender: the From address; its domain is that of the Message-ID.
         recipients: addr-specs of the To header, checked.
-        subject_template: accepted by line_template.check_template; None for the alert's title.
+        subject_template: accepted by template.check_template; None for the alert's title.
     """
     said, rows = body(notification), facts(notification)
-    notes = []
+    notes = template_notes(notification)
     if len(said) > MAX_BODY:
         notes.append(f"message clipped to {MAX_BODY} characters")
     if len(rows) > MAX_FACTS:
@@ -78,7 +78,12 @@ def compose(
     said = clip(said, MAX_BODY)
     rows = [(clip(name, MAX_NAME), clip(value, MAX_VALUE)) for name, value in rows[:MAX_FACTS]]
     heading = one_line(title(notification))
-    subject = render(subject_template, notification) if subject_template else ""
+    subject = ""
+    if subject_template is not None:
+        try:
+            subject = one_line(render(subject_template, words(notification)))
+        except TemplateFailedError as error:
+            notes.append(f"subject_template failed ({error}), the title was sent")
 
     # 7bit: not every server takes 8BITMIME, and what goes through one signed stays as it was signed.
     message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))
@@ -96,6 +101,23 @@ def compose(
     message.set_content(_text(said, rows, footer))
     message.add_alternative(_html(notification, heading, said, rows, footer), subtype="html")
     return message, "; ".join(notes) or None
+
+
+def words(notification: Notification[Any]) -> dict[str, Any]:
+    """What a subject_template may name: senders.template.NAMES."""
+    return {
+        "alert": notification.alert,
+        "body": body(notification),
+        "event": notification.event,
+        "facts": "\n".join(f"{name}: {value}" for name, value in facts(notification)),
+        "job_id": notification.job_id,
+        "lead": lead(notification),
+        "level": level(notification),
+        "severity": notification.severity,
+        "symbol": symbol(notification),
+        "tenant_id": notification.tenant_id,
+        "title": title(notification),
+    }
 
 
 def _text(said: str, rows: Sequence[tuple[str, str]], footer: str) -> str:
