@@ -16,7 +16,7 @@ from actors.record import PUSH
 from config.metrics import metrics
 from model import bulk, ledger
 from model.audience import Target, audience
-from model.database import is_sqlite, transaction, utcnow
+from model.database import connection, is_sqlite, transaction, utcnow
 from model.jobs import time_to_live
 from model.states import DeliveryState, JobState, Reason
 from model.tables import NO_DEVICE, Channel, Delivery, Job
@@ -59,6 +59,7 @@ def fanout_devices(job_ids: list[int]) -> None:
                 if state == DeliveryState.PENDING:
                     lanes.setdefault(lane(sender, channel_id), []).append(delivery_id)
         bulk.update(Job, finished)
+    with connection():
         ended = ledger.supersede_earlier([job.id for job in jobs], now=now)
     _observe(rows)
     record.jobs_ended(ended + _ended_at_once(jobs, finished), runtime.settings, now=now)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from peewee import JOIN, Value, fn
 
 from model import bulk
-from model.database import database, is_sqlite, tuples
+from model.database import database, is_sqlite, transaction, tuples
 from model.states import FINAL_STATES, DeliveryState, JobState, Reason
 from model.tables import Delivery, Device, Job
 
@@ -287,8 +287,9 @@ def _lock(table: type[Job | Delivery], condition: Any) -> None:
 def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> list[Ended]:
     """End what still waits to be sent for earlier events of these jobs' alerts on the same channels.
 
-    What is being sent at this moment is left to its worker, which finds the later job when it settles a
-    retry.
+    What is being sent at this moment is left to its worker, which finds the later job when it claims the
+    retry. So would the worker of anything else: this only ends it sooner, in a transaction of its own, so that
+    two fan-outs whose alerts cross hold no jobs that the other one wants.
     """
     older = Job.alias()
     query = (
@@ -306,17 +307,18 @@ def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> list[Ended]:
     waiting = [row[0] for row in tuples(query)]
     if not waiting:
         return []
-    lock_jobs(waiting)
     states = [DeliveryState.PENDING, DeliveryState.RETRYING, DeliveryState.DEFERRED]
-    _lock(Delivery, Delivery.job.in_(waiting) & Delivery.state.in_(states))
-    ended = tuples(
-        Delivery.update(
-            state=DeliveryState.SUPERSEDED, reason=Reason.LATER_EVENT, finished_at=now, sweep_at=None
+    with transaction():
+        lock_jobs(waiting)
+        _lock(Delivery, Delivery.job.in_(waiting) & Delivery.state.in_(states))
+        ended = tuples(
+            Delivery.update(
+                state=DeliveryState.SUPERSEDED, reason=Reason.LATER_EVENT, finished_at=now, sweep_at=None
+            )
+            .where(Delivery.job.in_(waiting) & Delivery.state.in_(states))
+            .returning(Delivery.job)
         )
-        .where(Delivery.job.in_(waiting) & Delivery.state.in_(states))
-        .returning(Delivery.job)
-    )
-    return count(Counter((row[0], DeliveryState.SUPERSEDED) for row in ended), now=now)
+        return count(Counter((row[0], DeliveryState.SUPERSEDED) for row in ended), now=now)
 
 
 def conservation(tenant_id: str | None = None) -> dict[str, int]:
