@@ -1,9 +1,20 @@
 #!/bin/sh
-# Make sure that the tests can start PostgreSQL and RabbitMQ: tests/servers runs the machine's own programs, else
-# containers. Root on Debian gets the packages installed, without starting their system services.
+# Make sure that the tests can start the real servers and programs that they judge by: tests/servers runs the machine's
+# own, else PostgreSQL and RabbitMQ in containers. Root on Debian gets the packages, without starting system services.
 set -eu
 
-PACKAGES="postgresql rabbitmq-server"
+PACKAGES=
+BREW=
+
+# need PROGRAM DEBIAN_PACKAGE HOMEBREW_PACKAGE: note the packages of a program that is not there.
+need() {
+    for folder in /usr/sbin /usr/lib/rabbitmq/bin /opt/homebrew/sbin /usr/local/sbin; do
+        [ -x "$folder/$1" ] && return 0
+    done
+    command -v "$1" >/dev/null 2>&1 && return 0
+    PACKAGES="$PACKAGES $2"
+    BREW="$BREW $3"
+}
 
 have_postgres() {
     for program in /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb \
@@ -12,14 +23,20 @@ have_postgres() {
     done
     command -v initdb >/dev/null 2>&1
 }
-have_rabbitmq() {
-    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null 2>&1
-}
 
-if have_postgres && have_rabbitmq; then exit 0; fi
+have_postgres || { PACKAGES="postgresql" BREW="postgresql@17"; }
+need rabbitmq-server rabbitmq-server rabbitmq
+need mosquitto mosquitto mosquitto
+need snmptrapd snmptrapd net-snmp
+need snmptranslate "snmp erlang-snmp" net-snmp
+need nghttp nghttp2-client nghttp2
+need nghttpd nghttp2-server nghttp2
+need prometheus-alertmanager prometheus-alertmanager alertmanager
+
+[ -n "$PACKAGES" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "==> apt-get install $PACKAGES (as root, for the tests; no system service is started)"
+    echo "==> apt-get install$PACKAGES (as root, for the tests; no system service is started)"
     # invoke-rc.d asks this program, and 101 means no: deb-systemd-invoke and sysv scripts both obey.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -34,13 +51,15 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     exit 0
 fi
 
-if command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1; then
-    echo "==> PostgreSQL and RabbitMQ will run in containers"
-    exit 0
-fi
-
-echo "PostgreSQL and RabbitMQ are missing, and no container engine runs. To run every test:" >&2
-echo "  Debian, Ubuntu:  sudo apt-get install $PACKAGES" >&2
-echo "  macOS:           brew install postgresql@17 rabbitmq" >&2
+case "$PACKAGES" in
+*postgresql* | *rabbitmq*)
+    if command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1; then
+        echo "==> PostgreSQL and RabbitMQ will run in containers"
+    fi
+    ;;
+esac
+echo "To run every test, install what is missing:" >&2
+echo "  Debian, Ubuntu:  sudo apt-get install$PACKAGES" >&2
+echo "  macOS:           brew install$BREW" >&2
 case "${CI:-}" in 1 | true) exit 1 ;; esac
-echo "Without them the tests that need a server are skipped." >&2
+echo "Without it the tests that need it are skipped, or use a container engine where one runs." >&2

@@ -97,7 +97,9 @@ def test_other_channels_and_other_alerts_are_not_concerned(chain: Chain) -> None
     chain.rule(chain.channel("open-only"), deliver_on=["OPEN"])
     chain.far.webhook.script("both", [Answer(503, headers={"Retry-After": "60"})])
     chain.far.webhook.script("open-only", [Answer(503)])
-    chain.send({"alert_id": 1}, {"alert_id": 2})
+    chain.send({"alert_id": 1})
+    chain.until(lambda: len(chain.far.webhook.received) >= 2)
+    chain.send({"alert_id": 2})
     chain.until(lambda: len(chain.far.webhook.received) >= 4)
     chain.send({"alert_id": 1, "event_type": "CLOSED"})
     by_state = {(line[0], line[2]): line[3] for line in chain.settled() if line[1] == "OPEN"}
