@@ -55,13 +55,15 @@ def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = 
             actor.send(list(batch))
         except BROKER_AWAY as error:
             log.warning("broker_away", actor=actor.actor_name, why=str(error) or type(error).__name__)
-            _leave_to_the_sweep(TABLES[actor.actor_name], ids[sent:])
+            leave_to_the_sweep(actor, ids[sent:])
             return False
         sent += len(batch)
     return True
 
 
-def _leave_to_the_sweep(table: Any, ids: Sequence[int]) -> None:
+def leave_to_the_sweep(actor: Actor[[list[int]], None], ids: Sequence[int]) -> None:
+    """Mark rows as due now: no message speaks of them."""
+    table = TABLES[actor.actor_name]
     # Should the database be away as well, the rows come due by themselves, a little later.
     with contextlib.suppress(*DATABASE_AWAY), connection():
         for batch in batches(ids, LIMIT):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dramatiq.brokers.stub import StubBroker
+from dramatiq.common import dq_name
 
 if TYPE_CHECKING:
     from dramatiq import Consumer, MessageProxy
@@ -28,6 +29,11 @@ class MemoryBroker(StubBroker):
         if queue_name in self.queues and not isinstance(self.dead_letters_by_queue.get(queue_name), _Latest):
             self.dead_letters_by_queue[queue_name] = _Latest()
         return super().consume(queue_name, prefetch, timeout)
+
+    def waiting(self, queue_name: str) -> int:
+        """How many messages wait in a queue, delayed ones included, besides those that this worker holds already."""
+        queues = (self.queues.get(name) for name in (queue_name, dq_name(queue_name)))
+        return sum(queue.qsize() for queue in queues if queue is not None)
 
 
 class _Latest(list["MessageProxy"]):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
+import pika.exceptions
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.common import dq_name
+from dramatiq.errors import ConnectionClosed
 
 if TYPE_CHECKING:
     from dramatiq.middleware import Middleware
@@ -21,6 +24,9 @@ CONNECTION = {
     "socket_timeout": "10",
     "stack_timeout": "15",
 }
+
+#: AMQP's reply code for a queue that is not there (AMQP 0-9-1 specification, section 1.2).
+NOT_FOUND = 404
 
 
 class _Consumer(_RabbitmqConsumer):
@@ -63,6 +69,32 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
     def consumer_class(self) -> type[_Consumer]:
         """What `consume` makes."""
         return _Consumer
+
+    def waiting(self, queue_name: str) -> int:
+        """How many messages wait in a queue, delayed ones included, besides those that workers hold already.
+
+        Raises:
+            dramatiq.errors.ConnectionClosed: the broker is away.
+        """
+        for last_try in (False, True):
+            try:
+                return sum(
+                    self.channel.queue_declare(name, passive=True).method.message_count
+                    for name in (queue_name, dq_name(queue_name))
+                )
+            except pika.exceptions.ChannelClosedByBroker as error:
+                del self.channel
+                if error.reply_code != NOT_FOUND:
+                    raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]  # Dramatiq's
+                # The broker has lost its data. Nobody has noticed yet, and the next enqueue shall declare it.
+                self.queues_pending.add(queue_name)
+                return 0
+            except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError) as error:
+                # This thread's connection may have been closed while it was idle: one more, with a new one.
+                del self.connection
+                if last_try:
+                    raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]  # Dramatiq's
+        raise AssertionError("the second try returns or raises")
 
     def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
         arguments: dict[str, Any] = super()._build_queue_arguments(queue_name)  # type: ignore[no-untyped-call]

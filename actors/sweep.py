@@ -2,6 +2,12 @@
 
 Losing any message, or the whole broker, loses nothing but time. One process at a time sweeps, by a lease in the
 database; it runs beside the queue rather than through it, since the queue may be what was lost.
+
+When is a row without its message? Its time alone does not say: behind a long backlog a message may wait for an hour,
+and a second one for each row would only make the backlog longer. So the queue is asked. While messages wait in it, a
+row is sent on after `sweep_grace`; once none waits, whatever is still undone is in a worker's hands or lost, and
+`sweep_grace_idle` is enough. Messages too many thus fill the queue, which ends the hurry: the rule limits itself. With
+every sweep of a row its patience doubles.
 """
 
 from __future__ import annotations
@@ -9,12 +15,14 @@ from __future__ import annotations
 import os
 import socket
 from datetime import timedelta
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import runtime
 from actors.deliver import deliver
 from actors.fanout_devices import fanout_devices, lane
-from actors.handing import hand_on
+from actors.handing import BATCH, BROKER_AWAY, hand_on, leave_to_the_sweep
 from actors.match_rules import match_rules
 from config.logging import get_logger
 from config.metrics import metrics
@@ -23,7 +31,7 @@ from model.states import DeliveryState
 from model.tables import Alert, Delivery, Job, SweepLease
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from dramatiq import Actor
@@ -31,6 +39,12 @@ if TYPE_CHECKING:
 #: Rows of one statement, and the rounds of one sweep: what is due beyond that is due at the next.
 LIMIT = 1000
 ROUNDS = 100
+
+#: How often a row's patience doubles: from one minute up to a quarter of an hour.
+DOUBLINGS = 4
+
+#: Rows a message by how often they were swept before: one bad row must not hold others back for long.
+SIZES = (BATCH, 10, 1)
 
 HOLDER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -67,14 +81,21 @@ def _take_lease(now: datetime) -> bool:
     return bool(taken)
 
 
-def _due(table: Any, now: datetime, extra: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """Take rows that are due, and put their next look a grace further off each time.
+def _due(table: Any, now: datetime, *, idle: bool, extra: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Take rows that are due, and put their next look further off each time.
+
+    Args:
+        idle: whether the queue that leads to them is empty.
 
     Returns:
         (id, sweeps before this one, *extra) of each.
     """
     grace = timedelta(seconds=runtime.settings.sweep_grace)
     condition = table.sweep_at <= now
+    if idle:
+        condition = (table.sweep_at <= now + grace * 2**DOUBLINGS) & (
+            condition | _due_when_idle(table, now, grace)
+        )
     if table is Delivery:
         condition &= table.lease_until.is_null() | (table.lease_until < now)
     with transaction():
@@ -85,42 +106,84 @@ def _due(table: Any, now: datetime, extra: Sequence[Any] = ()) -> list[tuple[Any
             .limit(LIMIT)
             .tuples()
         )
-        if rows:
-            table.update(sweep_at=now + grace, sweeps=table.sweeps + 1).where(
-                table.id.in_([row[0] for row in rows])
+        by_sweeps: dict[int, list[int]] = {}
+        for row in rows:
+            by_sweeps.setdefault(min(row[1] + 1, DOUBLINGS), []).append(row[0])
+        for sweeps, ids in by_sweeps.items():
+            table.update(sweep_at=now + grace * 2**sweeps, sweeps=table.sweeps + 1).where(
+                table.id.in_(ids)
             ).execute()
     return rows
 
 
-def _send_on(actor: Actor[[list[int]], None], rows: Sequence[tuple[Any, ...]]) -> bool:
-    """What was swept once goes in batches; what comes again goes alone, so that one bad row cannot hold others back."""
-    first = [row[0] for row in rows if row[1] == 0]
-    again = [row[0] for row in rows if row[1] > 0]
-    return hand_on(actor, first) and hand_on(actor, again, size=1)
+def _due_when_idle(table: Any, now: datetime, grace: timedelta) -> Any:
+    """What waited for the shorter grace, where `sweep_at` counts with the longer one; both double with every sweep."""
+    sooner = max(grace - timedelta(seconds=runtime.settings.sweep_grace_idle), timedelta(0))
+    terms = [
+        ((table.sweeps == times) if times < DOUBLINGS else (table.sweeps >= times))
+        & (table.sweep_at <= now + sooner * 2**times)
+        for times in range(DOUBLINGS + 1)
+    ]
+    condition = reduce(or_, terms)
+    if table is Delivery:
+        # What waits for its time is not late, and what is being sent has its lease.
+        condition &= table.next_attempt_at.is_null() | (table.next_attempt_at <= now)
+        condition &= table.state != DeliveryState.SENDING
+    return condition
+
+
+def _is_idle(actor: Actor[[list[int]], None]) -> bool | None:
+    """Whether no message waits for an actor; None while the broker is away."""
+    waiting: Any = actor.broker
+    try:
+        return bool(waiting.waiting(actor.queue_name) == 0)
+    except BROKER_AWAY as error:
+        log.warning("broker_away", actor=actor.actor_name, why=str(error) or type(error).__name__)
+        return None
+
+
+def _send_on(actor: Actor[[list[int]], None], groups: Iterable[Sequence[tuple[Any, ...]]]) -> bool:
+    """Send rows on, each group by itself; what the broker does not take is due again at once.
+
+    Returns:
+        Whether it took all.
+    """
+    taken = True
+    for rows in groups:
+        for sweeps, size in enumerate(SIZES):
+            ids = [row[0] for row in rows if min(row[1], len(SIZES) - 1) == sweeps]
+            if taken:
+                taken = hand_on(actor, ids, size=size)
+            else:
+                leave_to_the_sweep(actor, ids)
+    return taken
 
 
 def _sweep_stage(name: str, table: Any, actor: Actor[[list[int]], None], now: datetime) -> int:
+    idle = _is_idle(actor)
     total = 0
-    for _ in range(ROUNDS):
-        rows = _due(table, now)
+    for _ in range(ROUNDS if idle is not None else 0):
+        rows = _due(table, now, idle=bool(idle))
         total += len(rows)
-        if not _send_on(actor, rows) or len(rows) < LIMIT:
+        if not _send_on(actor, [rows]) or len(rows) < LIMIT:
             break
     _tell(name, total)
     return total
 
 
 def _sweep_deliveries(now: datetime) -> int:
+    idle = _is_idle(deliver)
     total = recovered = 0
-    for _ in range(ROUNDS):
-        rows = _due(Delivery, now, (Delivery.sender, Delivery.channel_id, Delivery.state))
+    for _ in range(ROUNDS if idle is not None else 0):
+        rows = _due(
+            Delivery, now, idle=bool(idle), extra=(Delivery.sender, Delivery.channel_id, Delivery.state)
+        )
         total += len(rows)
         recovered += sum(row[4] == DeliveryState.SENDING for row in rows)
         lanes: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         for row in rows:
-            # Deferred ones come by the sweep as a matter of course: their first time is no sign of trouble.
             lanes.setdefault(lane(row[2], row[3]), []).append(row)
-        if not all(_send_on(deliver, mine) for mine in lanes.values()) or len(rows) < LIMIT:
+        if not _send_on(deliver, lanes.values()) or len(rows) < LIMIT:
             break
     metrics().leases_recovered.inc(recovered)
     _tell("deliver", total)

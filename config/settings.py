@@ -150,7 +150,8 @@ class Settings(BaseSettings):
     retry_min_backoff: Seconds = 5
     retry_max_backoff: Seconds = 600
     sweep_interval: Seconds = 5
-    sweep_grace: Seconds = Field(default=60, description="how long a message may be under way")
+    sweep_grace: Seconds = Field(default=60, description="how long a message may wait in its queue")
+    sweep_grace_idle: Seconds = Field(default=5, description="the same while that queue is empty")
     expiry_info: Seconds = 3600
     expiry_warning: Seconds = 4 * 3600
     expiry_error: Seconds = 12 * 3600

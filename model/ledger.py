@@ -97,7 +97,13 @@ def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> li
     states = DeliveryState
     _lock(Delivery, Delivery.id.in_(list(delivery_ids)))
     query = (
-        Delivery.update(state=states.SENDING, attempts=Delivery.attempts + 1, lease_until=now + lease)
+        Delivery.update(
+            state=states.SENDING,
+            attempts=Delivery.attempts + 1,
+            lease_until=now + lease,
+            # Whatever becomes of its worker: from the end of its lease on it is due.
+            sweep_at=now + lease,
+        )
         .where(
             Delivery.id.in_(list(delivery_ids))
             & (
@@ -214,6 +220,7 @@ def settle(
             "next_attempt_at": s.next_attempt_at,
             "finished_at": now if s.state.is_final else None,
             "sweep_at": s.next_attempt_at + grace if s.next_attempt_at else None,
+            "sweeps": 0,
         }
         for s in settlements
     ]
