@@ -166,7 +166,10 @@ def read_rows(tenant: str) -> tuple[list[Row], set[tuple[str, str]]]:
             .join(Job, on=Delivery.job == Job.id)
             .where(Delivery.tenant_id == tenant)
         )
-        rows = [Row(*five, moment.timestamp()) for *five, moment in tuples(query)]
+        rows = [
+            Row(number, job, state, reason, attempts, moment.timestamp())
+            for number, job, state, reason, attempts, moment in tuples(query)
+        ]
         alerts = {
             (row[0], row[1])
             for row in tuples(Alert.select(Alert.alert_id, Alert.event_type).where(Alert.tenant == tenant))
