@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, SecretStr
+from slack_sdk.errors import SlackObjectFormationError
 from slack_sdk.models.blocks import (
     Block,
     ContextBlock,
@@ -34,7 +35,7 @@ from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import check_secret_url
 from senders.http import Answer, classify, url_secrets
 from senders.notes import Notes, links
-from senders.outcomes import Misconfigured, Receipt
+from senders.outcomes import Misconfigured, Receipt, Rejected
 from senders.text import body, clip, facts, one_line, symbol, title, to_json
 
 MAX_HEADER: Final = HeaderBlock.text_max_length
@@ -76,9 +77,12 @@ class SlackSender(Sender[SlackConfig]):
         Raises:
             Transient: 429, about one message a second; 5xx.
             Misconfigured: 403, 404 and 410: the webhook, its channel or its workspace is gone or forbids it.
-            Rejected: other 4xx, such as invalid_payload.
+            Rejected: other 4xx, such as invalid_payload; or slack_sdk finds a limit that is not kept.
         """
-        message, notes = _message(notification)
+        try:
+            message, notes = _message(notification)
+        except SlackObjectFormationError as error:
+            raise Rejected("malformed message", str(error)) from None
         url = notification.config.webhook_url.get_secret_value()
         headers = {"content-type": "application/json"}
         ends_at = time.monotonic() + self.settings.send_deadline

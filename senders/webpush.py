@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from http_ece import ECEException
 from py_vapid import Vapid02, VapidException
 from pywebpush import WebPusher, WebPushException
 
@@ -124,7 +125,7 @@ class WebPushSender(Sender[PushConfig]):
                 subscription.get("keys")
             )  # pywebpush takes a short secret, and stumbles over an empty point
             content = WebPusher(dict(subscription)).encode(plaintext, "aes128gcm")["body"]
-        except (WebPushException, ValueError) as error:
+        except (WebPushException, ECEException, ValueError) as error:
             raise TargetGone("bad subscription", str(error)) from None
         endpoint = str(subscription["endpoint"])
         left = int((notification.expires_at - datetime.now(UTC)).total_seconds())
