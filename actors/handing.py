@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dramatiq.errors import BrokerError
@@ -40,6 +41,26 @@ def batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
+class _Pause:
+    """After a refusal this process asks nothing of the broker for a while: each refusal costs seconds to wait for."""
+
+    SECONDS = 2.0
+
+    def __init__(self) -> None:
+        self._until = float("-inf")
+
+    def begin(self) -> None:
+        """The broker has just refused."""
+        self._until = time.monotonic() + self.SECONDS
+
+    def lasts(self) -> bool:
+        """Whether it is too early to ask again."""
+        return time.monotonic() < self._until
+
+
+_pause = _Pause()
+
+
 def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = BATCH) -> bool:
     """Send ids to the next step, after their commit.
 
@@ -49,12 +70,16 @@ def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = 
     Returns:
         Whether all was sent.
     """
+    if _pause.lasts():
+        leave_to_the_sweep(actor, ids)
+        return False
     sent = 0
     for batch in batches(ids, size):
         try:
             actor.send(list(batch))
         except BROKER_AWAY as error:
             log.warning("broker_away", actor=actor.actor_name, why=str(error) or type(error).__name__)
+            _pause.begin()
             leave_to_the_sweep(actor, ids[sent:])
             return False
         sent += len(batch)
