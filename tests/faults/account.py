@@ -75,6 +75,7 @@ class Account:
         recovery_seconds: from the healing to the last arrival of what was accepted before it.
         samples, broken_samples: snapshots in which the conservation equation was looked at, and did not hold.
         restarts: of worker groups by their supervisors.
+        slowest_call: seconds that the slowest call of the producer's took, repeats included.
     """
 
     alerts: int = 0
@@ -94,6 +95,7 @@ class Account:
     samples: int = 0
     broken_samples: int = 0
     restarts: int = 0
+    slowest_call: float = 0.0
     notes: str = ""
 
     def faults(self) -> list[str]:
@@ -198,6 +200,7 @@ def settle_accounts(
     account = Account(alerts=len(alerts), accepted=len(rows), attempts=sum(row.attempts for row in rows))
     notes: list[str] = []
 
+    account.slowest_call = round(max((line["at"] - line["asked"] for line in book), default=0.0), 2)
     missing = promised - alerts
     account.lost += len(missing)
     notes += [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from model import ledger
 from model.database import DATABASE_AWAY, connection, tuples, utcnow
@@ -94,8 +95,13 @@ class Fault:
     settings: dict[str, str] = field(default_factory=dict)
     group_environment: Callable[[Path], dict[int, dict[str, str]]] = lambda _directory: {}
     producer: tuple[str, ...] = ()
-    short_hold: float | None = None
-    tenant_prefix: str = "t"
+
+
+class HasHooks(Protocol):
+    """What channels need to know of a stack."""
+
+    def hook_url(self, name: str) -> str:
+        """The address of one webhook of the far side."""
 
 
 class Sampler:
@@ -129,7 +135,7 @@ class Sampler:
                 self.broken.append(str(error))
 
 
-def configure(stack: Stack, tenant: str) -> None:
+def configure(stack: HasHooks, tenant: str) -> None:
     """The tenant's channels and rules, and a far side that refuses every other request of pairs at first."""
     with connection():
         Tenant.create(tenant_id=tenant)
@@ -154,7 +160,7 @@ def run(stack: Stack, fault: Fault, size: Size, number: int, *, patience: float 
     Raises:
         TimeoutError: after `patience` seconds work is still in progress; the text shows the workers' logs.
     """
-    tenant = f"{fault.name}-{number}"
+    tenant = f"{fault.name}-{number}-{secrets.token_hex(2)}"
     configure(stack, tenant)
     fault.before(stack)
     if size.pairs:

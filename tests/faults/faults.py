@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tests.faults.cycle import Fault
+from tests.faults.stack import DEADLINE, LEASE
+from tests.servers.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,44 +24,268 @@ def slow(seconds: float) -> Callable[[Stack], None]:
     return lambda stack: stack.far.order("always", answer={"delay": seconds})
 
 
+def answering(**answer: Any) -> Callable[[Cycle], None]:
+    """The far side answers all webhooks so, until it heals."""
+    return lambda cycle: cycle.stack.far.order("always", answer=answer)
+
+
+def then_hold(strike: Callable[[Cycle], None]) -> Callable[[Cycle], None]:
+    """Strike, and let it last."""
+
+    def both(cycle: Cycle) -> None:
+        strike(cycle)
+        cycle.hold()
+
+    return both
+
+
+def normal(cycle: Cycle) -> None:
+    """The far side is itself again. The refusals ordered for pairs go as well."""
+    cycle.stack.far.order("normal")
+
+
 def kill_worker(cycle: Cycle) -> None:
-    """SIGKILL one worker process; its master notices, and ends."""
+    """One worker process; its master notices, and ends."""
     os.kill(cycle.stack.workers[0].workers()[-1], signal.SIGKILL)
 
 
 def kill_master(cycle: Cycle) -> None:
+    """The master alone. Its workers live on as orphans until the supervisor ends them."""
     cycle.stack.workers[0].tell(signal.SIGKILL)
 
 
 def kill_all(cycle: Cycle) -> None:
+    """Everything that works, at once."""
     for group in cycle.stack.workers:
         group.tell_all(signal.SIGKILL)
 
 
 def stop_group(cycle: Cycle) -> None:
-    """SIGTERM to the master: a deployment. The supervisor starts the next one."""
-    cycle.stack.workers[0].tell(signal.SIGTERM)
-    time.sleep(1)
+    """A deployment: SIGTERM to the master; the supervisor starts the next."""
+    _stop(cycle, again=False)
+
+
+def stop_group_twice(cycle: Cycle) -> None:
+    """An impatient one: a second SIGTERM half a second later."""
+    _stop(cycle, again=True)
+
+
+def _stop(cycle: Cycle, *, again: bool) -> None:
+    group = cycle.stack.workers[0]
+    before, pid, began = group.restarts, group.pid, time.monotonic()
+    group.tell(signal.SIGTERM)
+    if again:
+        time.sleep(0.5)
+        group.tell(signal.SIGTERM)
+    # Every send has a deadline, and nothing else may hold up the end.
+    limit = DEADLINE + 5
+    wait_until(
+        lambda: group.restarts > before, limit, "the end of a stopped group", describe=cycle.stack.logs
+    )
+    cycle.extra[f"stop {pid}"] = time.monotonic() - began
+
+
+def stop_the_world(cycle: Cycle) -> None:
+    """SIGSTOP of one worker process for longer than its lease; then it goes on as if nothing had happened."""
+    worker = cycle.stack.workers[0].workers()[-1]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        time.sleep(LEASE + 2)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+def close_connections(cycle: Cycle) -> None:
+    """All of the broker's connections, in the middle of work."""
+    cycle.stack.rabbitmq.rabbitmqctl("close_all_connections", "--vhost", cycle.stack.vhost, "fault")
+
+
+def close_connections_often(cycle: Cycle) -> None:
+    """So that work of an old consumer ends while a new one holds messages of the same numbers (row 2)."""
+    for _ in range(3):
+        close_connections(cycle)
 
 
 def broker_restart(cycle: Cycle) -> None:
+    """In good order."""
     cycle.stack.rabbitmq.restart()
 
 
+def broker_killed(cycle: Cycle) -> None:
+    """SIGKILL, and started again."""
+    cycle.stack.rabbitmq.kill()
+    cycle.stack.rabbitmq.start()
+
+
 def broker_wiped(cycle: Cycle) -> None:
+    """SIGKILL, all data removed, started empty."""
     cycle.stack.rabbitmq.wipe()
     cycle.stack.rabbitmq.start()
+
+
+def broker_away(cycle: Cycle) -> None:
+    """Killed, and away for a while."""
+    cycle.stack.rabbitmq.kill()
+    cycle.hold()
+    cycle.stack.rabbitmq.start()
+
+
+def memory_alarm(cycle: Cycle) -> None:
+    """The broker takes no message any more, and says nothing, while retries want to be sent."""
+    cycle.stack.far.order("always", answer={"status": 503})
+    time.sleep(1)
+    cycle.stack.rabbitmq.rabbitmqctl("set_vm_memory_high_watermark", "0.00001")
+    cycle.hold()
+
+
+def memory_alarm_over(cycle: Cycle) -> None:
+    """Memory again, and the far side answers."""
+    cycle.stack.far.order("normal")
+    cycle.stack.rabbitmq.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+
+
+def postgres_away(cycle: Cycle) -> None:
+    """Stopped, and away for a while."""
+    cycle.stack.postgres.stop("immediate")
+    cycle.hold()
+    cycle.stack.postgres.start()
+
+
+def receiver_down(cycle: Cycle) -> None:
+    """Nobody listens."""
+    cycle.stack.far.kill()
+    cycle.hold()
+    cycle.stack.far.start()
+
+
+def cut(peer: str) -> Callable[[Cycle], None]:
+    """Nothing gets through between the workers and a peer, and nobody is told."""
+
+    def strike(cycle: Cycle) -> None:
+        cycle.stack.network.cut(peer)
+        try:
+            cycle.hold()
+        finally:
+            cycle.stack.network.mend(peer)
+
+    return strike
+
+
+#: Where libfaketime reads the offset of the clock from, in the stack's directory.
+CLOCK = "clock"
+
+
+def with_own_clock(directory: Path) -> dict[int, dict[str, str]]:
+    """The first group's clock is what a file says (libfaketime); its monotonic clock is the kernel's, as ever."""
+    library = faketime()
+    if library is None:
+        return {}
+    (directory / CLOCK).write_text("+0")
+    return {
+        0: {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(directory / CLOCK),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+    }
+
+
+def faketime() -> Path | None:
+    """The library that steps a process's clock, if it is on this machine (Debian: libfaketime)."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+def step(offset: str) -> Callable[[Cycle], None]:
+    """Set the first group's wall clock off, let it be wrong for a while, and set it right."""
+
+    def strike(cycle: Cycle) -> None:
+        clock = cycle.stack.directory / CLOCK
+        clock.write_text(offset)
+        cycle.hold()
+        clock.write_text("+0")
+
+    return strike
+
+
+def nothing(_cycle: Cycle) -> None:
+    """The fault is in the settings, or in the producer."""
 
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
         "worker-killed", "SIGKILL of a worker process in mid-send", kill_worker, before=slow(0.3), lease=True
     ),
-    Fault("broker-wiped", "the broker's data wiped under load", broker_wiped),
+    Fault(
+        "master-killed", "SIGKILL of a group's master in mid-send", kill_master, before=slow(0.3), lease=True
+    ),
+    Fault(
+        "all-killed", "SIGKILL of all workers at once, in mid-send", kill_all, before=slow(0.3), lease=True
+    ),
+    Fault("stopped", "SIGTERM in mid-send (a deployment)", stop_group, before=slow(0.3)),
+    Fault("stopped-twice", "SIGTERM twice in mid-send", stop_group_twice, before=slow(0.3)),
+    Fault("zombie", "SIGSTOP of a worker for longer than its lease", stop_the_world, before=slow(0.3)),
+    Fault(
+        "wrong-ack",
+        "connections closed thrice while workers hold messages",
+        close_connections_often,
+        before=slow(0.7),
+    ),
+    Fault("connections-closed", "all broker connections closed", close_connections),
+    Fault("broker-restart", "RabbitMQ restarted", broker_restart),
+    Fault("broker-killed", "RabbitMQ killed and started again", broker_killed),
+    Fault("broker-away", "RabbitMQ away for a while", broker_away),
+    Fault("broker-wiped", "RabbitMQ's data wiped under load", broker_wiped),
+    Fault("memory-alarm", "RabbitMQ's memory alarm during retries", memory_alarm, memory_alarm_over),
     Fault(
         "postgres-crash",
         "PostgreSQL stopped in `immediate` mode and started again",
         lambda cycle: cycle.stack.postgres.restart("immediate"),
         lease=True,
+    ),
+    Fault("postgres-away", "PostgreSQL away for a while", postgres_away, lease=True),
+    Fault("receiver-down", "nobody listens at the receiver", receiver_down),
+    Fault(
+        "receiver-slow",
+        "the receiver answers after the deadline",
+        then_hold(answering(delay=DEADLINE + 1)),
+        normal,
+    ),
+    Fault("receiver-resets", "the receiver resets connections", then_hold(answering(reset=True)), normal),
+    Fault("receiver-503", "the receiver answers 503", then_hold(answering(status=503)), normal),
+    Fault(
+        "receiver-429",
+        "the receiver answers 429 with Retry-After: 2",
+        then_hold(answering(status=429, headers={"Retry-After": "2"})),
+        normal,
+    ),
+    Fault("cut-broker", "the network between workers and broker cut", cut("broker"), cuttable=True),
+    Fault(
+        "cut-database",
+        "the network between workers and database cut",
+        cut("database"),
+        cuttable=True,
+        lease=True,
+    ),
+    Fault("cut-receiver", "the network between workers and receiver cut", cut("receiver"), cuttable=True),
+    Fault(
+        "clock-ahead",
+        "the wall clock of half the workers stepped an hour ahead and back",
+        step("+3600"),
+        before=slow(0.3),
+        group_environment=with_own_clock,
+    ),
+    Fault(
+        "clock-behind",
+        "the wall clock of half the workers stepped an hour back and ahead",
+        step("-3600"),
+        before=slow(0.3),
+        group_environment=with_own_clock,
+    ),
+    Fault(
+        "producer-killed",
+        "a producer killed between commit and enqueue",
+        nothing,
+        producer=("--die-at", "6"),
     ),
 )

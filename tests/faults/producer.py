@@ -15,10 +15,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dramatiq import Worker
+
 import actors
 from actors.broker import broker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
-from model.database import DATABASE_AWAY
+from model.database import DATABASE_AWAY, connection
+from model.tables import Alert, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +78,18 @@ def accept(alerts: list[dict[str, Any]], tenant: str) -> tuple[int, int]:
             time.sleep(0.2)
 
 
+def is_idle(tenant: str) -> bool:
+    """Whether nothing of a tenant's is in progress."""
+    try:
+        with connection():
+            return not (
+                Alert.select().where((Alert.tenant == tenant) & Alert.matched_at.is_null()).exists()
+                or Job.select().where((Job.tenant == tenant) & Job.finished_at.is_null()).exists()
+            )
+    except DATABASE_AWAY:
+        return False
+
+
 def main() -> None:
     """Produce."""
     parser = argparse.ArgumentParser()
@@ -87,7 +102,11 @@ def main() -> None:
         "--die-at", type=int, help="end between commit and enqueue of this call, the first being 0"
     )
     parser.add_argument("--resume-at", type=int, default=0, help="begin with this call")
+    parser.add_argument("--work", action="store_true", help="deliver as well, and end when all has ended")
     options = parser.parse_args()
+    worker = Worker(broker, worker_threads=4, worker_timeout=100) if options.work else None
+    if worker is not None:
+        worker.start()
     calls = [call for call in load(options.alerts, options.pairs) if call]
     with options.book.open("a", buffering=1) as book:
         began = time.monotonic()
@@ -111,6 +130,10 @@ def main() -> None:
                 "ids": ids,
             }
             book.write(json.dumps(line) + "\n")
+    if worker is not None:
+        while not is_idle(options.tenant):
+            time.sleep(0.1)
+        worker.stop(timeout=10_000)
     broker.close()
 
 

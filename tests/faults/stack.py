@@ -27,7 +27,7 @@ from tests.faults.network import Links, NoLinks
 from tests.servers.programs import free_port, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tests.faults.network import Network
@@ -40,7 +40,7 @@ PACE: dict[str, str] = {
     "TOCSIN_LEASE": "8",
     "TOCSIN_MAX_RETRIES": "60",
     "TOCSIN_RETRY_MIN_BACKOFF": "0.5",
-    "TOCSIN_RETRY_MAX_BACKOFF": "4",
+    "TOCSIN_RETRY_MAX_BACKOFF": "2",
     "TOCSIN_SWEEP_INTERVAL": "1",
     "TOCSIN_SWEEP_GRACE": "20",
     "TOCSIN_SWEEP_GRACE_IDLE": "2",
@@ -225,8 +225,10 @@ class Stack:
     groups: int = 2
     settings: Mapping[str, str] = field(default_factory=dict)
     cuttable: bool = False
-    #: For faults that need more in one group's environment: the group's index -> variables.
-    group_environment: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    #: What one group needs besides: given the stack's directory, the group's index -> environment variables.
+    group_environment: Callable[[Path], Mapping[int, Mapping[str, str]]] = field(
+        default=lambda _directory: {}
+    )
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -267,13 +269,14 @@ class Stack:
         if self.cuttable:
             self._open.enter_context(self.network)
         self.workers: list[WorkerGroup] = []
+        self._group_environment = self.group_environment(self.directory)
         for index in range(self.groups):
             self.start_group(index)
         wait_until(lambda: self.consumers() >= 2 * self.groups, 60, "workers to come up", describe=self.logs)
 
     def start_group(self, index: int) -> None:
         """Start a group of workers, and see to its end."""
-        environment = self.environment | self._addresses() | dict(self.group_environment.get(index, {}))
+        environment = self.environment | self._addresses() | dict(self._group_environment.get(index, {}))
         group = WorkerGroup(environment, self.directory / f"workers-{index}.log", self.network.prefix)
         self.workers.append(group)
         self._open.callback(group.stop)

@@ -1,0 +1,123 @@
+"""docs/reliability.md, from the results: nothing in its table is written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from tests.faults.embedded import EMBEDDED_FAULTS
+from tests.faults.faults import FAULTS
+from tests.faults.stack import PACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+TITLES = {fault.name: fault.title for fault in FAULTS} | {
+    fault.name: fault.title for fault in EMBEDDED_FAULTS
+}
+
+HEAD = """\
+# What happens when things die
+
+<!-- Written by `make faults` (tests/faults/report.py). Do not edit: run it again. -->
+
+Nothing that was accepted is lost, whatever dies. This page shows how often that was tried, and what came of it.
+
+**One cycle** starts a load of alerts on a stack of its own (PostgreSQL with fsync, RabbitMQ, two groups of two
+worker processes, a far side in a process of its own), strikes in the middle of it, heals, and waits until nothing
+is in progress. Then every delivery is accounted for: the far side's own log and the producer's own book against the
+database. Each alert makes three deliveries; besides, alerts come in pairs of OPEN and CLOSED on one channel that
+refuses every other request.
+
+**Lost** is an acknowledged alert that the database does not have; a delivery that has not ended, or has ended
+without arriving; or one that the database calls DELIVERED and the far side has never seen. **Repeated** is a
+request beyond the first that the far side took for one delivery; *in flight* are those of them that were being sent
+when the fault struck, *same id* those that carry the id of the first, by which a receiver can drop them.
+**Recovery** counts from the moment at which what was broken is back (after a kill: at which the lease of the killed
+has ended) to the last arrival of what was accepted before. **Snapshots** are readings of the equation targets =
+delivered + failed + suppressed + superseded + expired + in progress, taken four times a second through the fault.
+
+**What the numbers support**: no loss in *n* trials bounds the chance of a loss by 3/n at 95 % confidence (the rule
+of three). Deliveries of one cycle share their fault, so the bound that counts is the one by strikes; the one by
+deliveries is given for comparison.
+"""
+
+COLUMNS = (
+    "fault", "strikes", "deliveries", "lost", "repeated (in flight, same id)", "OPEN after CLOSED", "recovered",
+    "recovery: median, worst (s)", "slowest acceptance (s)", "snapshots (broken)",
+)  # fmt: skip
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    """The results so far, a line a cycle."""
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+
+
+def render(lines: Sequence[dict[str, Any]]) -> str:
+    """The page."""
+    by_fault: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        if "error" not in line:
+            by_fault[line["fault"]].append(line)
+    rows = [row(TITLES[name], by_fault[name]) for name in TITLES if name in by_fault]
+    ok = [line for name in TITLES for line in by_fault.get(name, [])]
+    parts = [HEAD, "## Results\n", _table(COLUMNS, rows), "", _bound(ok), _failures(lines), _settings()]
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def row(title: str, cycles: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """One fault's line of the table."""
+
+    def total(name: str) -> int:
+        return sum(int(each[name]) for each in cycles)
+
+    recoveries = [each["recovery_seconds"] for each in cycles if each["recovery_seconds"] is not None]
+    return (
+        title,
+        str(len(cycles)),
+        f"{total('accepted'):,}",
+        str(total("lost")),
+        f"{total('duplicates')} ({total('in_flight')}, {total('same_id')})",
+        str(total("disordered")),
+        f"{total('recovered'):,}",
+        f"{median(recoveries):.1f}, {max(recoveries):.1f}" if recoveries else "nothing waited",
+        f"{max(each['slowest_call'] for each in cycles):.1f}",
+        f"{total('samples'):,} ({total('broken_samples')})",
+    )
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = list(columns)
+    lines = [columns, ["---"] * len(columns), *map(list, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _bound(lines: Sequence[dict[str, Any]]) -> str:
+    strikes, deliveries = len(lines), sum(line["accepted"] for line in lines)
+    lost = sum(line["lost"] for line in lines)
+    if not strikes:
+        return ""
+    if lost:
+        return f"**{lost} of {deliveries:,} deliveries were lost in {strikes} strikes.** The bound below does not hold."
+    return (
+        f"No delivery of {deliveries:,} was lost in {strikes} strikes. So, with 95 % confidence, fewer than "
+        f"{3 / strikes:.2%} of such strikes lose anything (and, were deliveries independent, fewer than "
+        f"{3 / deliveries:.5%} of the deliveries).\n"
+    )
+
+
+def _failures(lines: Sequence[dict[str, Any]]) -> str:
+    found = [f"- {line['fault']}: {problem}" for line in lines for problem in line.get("problems", ())]
+    found += [f"- {line['fault']}: {line['error'].splitlines()[0]}" for line in lines if "error" in line]
+    return "\n".join(["\n## What went wrong\n", *found, ""]) if found else ""
+
+
+def _settings() -> str:
+    values = ", ".join(f"{name}={value}" for name, value in sorted(PACE.items()) if "LOG" not in name)
+    return (
+        f"\n## Settings\n\nEverything is shorter than by default, in the same order of lengths: {values}. "
+        'Outages "for a while" lasted as long as `--hold` says (the short form: 8 s).\n'
+    )
