@@ -16,7 +16,7 @@ from email.policy import SMTP
 from typing import TYPE_CHECKING, Any, Final
 
 from senders.template import TemplateFailedError, render
-from senders.text import body, clip, facts, lead, level, one_line, symbol, template_notes, title
+from senders.text import body, clip, facts, level, one_line, template_notes, title, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,23 +101,6 @@ def compose(
     message.set_content(_text(said, rows, footer))
     message.add_alternative(_html(notification, heading, said, rows, footer), subtype="html")
     return message, "; ".join(notes) or None
-
-
-def words(notification: Notification[Any]) -> dict[str, Any]:
-    """What a subject_template may name: senders.template.NAMES."""
-    return {
-        "alert": notification.alert,
-        "body": body(notification),
-        "event": notification.event,
-        "facts": "\n".join(f"{name}: {value}" for name, value in facts(notification)),
-        "job_id": notification.job_id,
-        "lead": lead(notification),
-        "level": level(notification),
-        "severity": notification.severity,
-        "symbol": symbol(notification),
-        "tenant_id": notification.tenant_id,
-        "title": title(notification),
-    }
 
 
 def _text(said: str, rows: Sequence[tuple[str, str]], footer: str) -> str:

@@ -148,7 +148,7 @@ def template_notes(notification: Notification[Any]) -> list[str]:
         source = getattr(notification.config, name)
         if source is not None:
             try:
-                empty = not clean(render(source, _values(notification)))
+                empty = not clean(render(source, words(notification)))
             except TemplateFailedError as error:
                 notes.append(f"{name} failed ({error}), the standard text was sent")
             else:
@@ -161,12 +161,12 @@ def _templated(name: str, notification: Notification[Any]) -> str:
     if source is None:
         return ""
     try:
-        return render(source, _values(notification))
+        return render(source, words(notification))
     except TemplateFailedError:
         return ""  # template_notes tells
 
 
-def _values(notification: Notification[Any]) -> dict[str, Any]:
+def words(notification: Notification[Any]) -> dict[str, Any]:
     """What a template may name: title, body and facts are the standard words; alert has the alert's fields."""
     return {
         "alert": notification.alert,

@@ -19,10 +19,11 @@ from pydantic import SecretStr, ValidationError
 
 from config.settings import load_settings
 from senders.email import MAX_RECIPIENTS, EmailConfig, EmailSender, translate
-from senders.mail_message import MAX_SUBJECT, compose, words
+from senders.mail_message import MAX_SUBJECT, compose
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import tls_context
 from senders.template import MAX_TEMPLATE, NAMES, check_template
+from senders.text import words
 from tests.unit.senders.servers_support import Mailbox, mail_server, server_tls, trusting
 from tests.unit.senders.support import closed_port, notification, outcome, raw_server
 
