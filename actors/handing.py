@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from dramatiq.errors import BrokerError
 from pika.exceptions import AMQPError
@@ -16,7 +17,7 @@ from model.tables import Alert, Delivery, Job
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dramatiq import Actor
+    from dramatiq import Actor, Broker
 
 #: Rows a message speaks of at most. A hundred cost one statement and one publish, as one does.
 BATCH = 100
@@ -41,24 +42,11 @@ def batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-class _Pause:
-    """After a refusal this process asks nothing of the broker for a while: each refusal costs seconds to wait for."""
+#: After a refusal a process asks nothing of its broker for so many seconds: each refusal costs some to wait for.
+PAUSE = 2.0
 
-    SECONDS = 2.0
-
-    def __init__(self) -> None:
-        self._until = float("-inf")
-
-    def begin(self) -> None:
-        """The broker has just refused."""
-        self._until = time.monotonic() + self.SECONDS
-
-    def lasts(self) -> bool:
-        """Whether it is too early to ask again."""
-        return time.monotonic() < self._until
-
-
-_pause = _Pause()
+#: When each broker may be asked again, by the monotonic clock.
+_asked_again: WeakKeyDictionary[Broker, float] = WeakKeyDictionary()
 
 
 def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = BATCH) -> bool:
@@ -70,7 +58,7 @@ def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = 
     Returns:
         Whether all was sent.
     """
-    if _pause.lasts():
+    if time.monotonic() < _asked_again.get(actor.broker, 0.0):
         leave_to_the_sweep(actor, ids)
         return False
     sent = 0
@@ -79,7 +67,7 @@ def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = 
             actor.send(list(batch))
         except BROKER_AWAY as error:
             log.warning("broker_away", actor=actor.actor_name, why=str(error) or type(error).__name__)
-            _pause.begin()
+            _asked_again[actor.broker] = time.monotonic() + PAUSE
             leave_to_the_sweep(actor, ids[sent:])
             return False
         sent += len(batch)
