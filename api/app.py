@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from actors.runtime import Runtime
 from api import openapi, problems, reference
+from api.console import mount as console
 from api.limits import Buckets, Limits
 from api.middleware import RequestContext
 from api.responses import Json
@@ -58,6 +59,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None, worker: Work
     for module in (alerts, ingest, channels, rules, users, jobs, health):
         app.include_router(module.router)
     reference.add_to(app)
+    console.add_to(app)
 
     def describe() -> dict[str, Any]:
         return openapi.document(app)

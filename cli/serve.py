@@ -78,7 +78,10 @@ def serve(
             # The server has handlers of its own while it runs, and raises the signal again when it has stopped: that
             # must not end the process before the worker has.
             signal.signal(number, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        # Streams of live pages end with the server, which else waits for them as long as it may.
+        app.state.is_stopping = lambda: server.should_exit
+        server.run(sockets=[listener])
     return OK
 
 

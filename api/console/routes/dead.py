@@ -1,0 +1,89 @@
+"""Dead deliveries: what failed or came too late, and sending it again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response  # noqa: TC002  # FastAPI reads it at run time
+
+from admin.replay import Filter, replay
+from api.console import lists
+from api.console.page import Page, render, see
+from api.console.routes.alerts import number
+from api.console.session import Admin, Posted, Viewer  # noqa: TC001  # FastAPI reads it at run time
+from api.cursors import Cursor  # noqa: TC001  # as above
+from api.parameters import QueryLongId  # noqa: TC001  # as above
+from api.work import publishing
+from model.database import connection, utcnow
+from model.states import Reason
+
+router = APIRouter(route_class=Page, include_in_schema=False)
+
+#: Choices of how far back to look, in hours.
+HOURS = {"1": "the last hour", "24": "the last day", "168": "the last week", "720": "the last 30 days"}
+
+#: Reasons for which a delivery is FAILED or EXPIRED.
+REASONS = (
+    Reason.EXHAUSTED, Reason.MISCONFIGURED, Reason.PROVIDER_NOT_CONFIGURED, Reason.REJECTED, Reason.TARGET_GONE,
+    Reason.CHANNEL_DELETED, Reason.DEVICE_DELETED, Reason.INTERNAL, Reason.TOO_LATE,
+)  # fmt: skip
+
+Word = Annotated[str, Query(max_length=64)]
+
+
+def _chosen(channel: str, reason: str, hours: str) -> dict[str, Any]:
+    return {
+        "channel": number(channel),
+        "reason": reason if reason in REASONS else "",
+        "hours": hours if hours in HOURS else "24",
+    }
+
+
+@router.get("/dead")
+def dead(
+    request: Request,
+    session: Viewer,
+    *,
+    channel: Word = "",
+    reason: Word = "",
+    hours: Word = "24",
+    cursor: Cursor = None,
+    replayed: QueryLongId = None,
+    skipped: QueryLongId = None,
+) -> Response:
+    """Dead deliveries, newest first."""
+    chosen = _chosen(channel, reason, hours)
+    with connection():
+        rows = lists.dead(
+            session.tenant_id, channel=chosen["channel"], reason=chosen["reason"], hours=int(chosen["hours"]),
+            cursor=cursor,
+        )  # fmt: skip
+        channels = lists.channel_choices(session.tenant_id)
+    return render(
+        request, "dead.html", rows=rows, chosen=chosen, channels=channels, reasons=REASONS, hours=HOURS,
+        replayed=replayed, skipped=skipped, is_first=cursor is None,
+    )  # fmt: skip
+
+
+@router.post("/dead/replay")
+async def replay_dead(request: Request, session: Admin, form: Posted) -> Response:
+    """Send again what the filters choose."""
+    chosen = _chosen(form.get("channel"), form.get("reason"), form.get("hours"))
+
+    def run() -> Any:
+        wanted = Filter(
+            channel=chosen["channel"],
+            reason=chosen["reason"] or None,
+            since=utcnow() - timedelta(hours=int(chosen["hours"])),
+        )
+        with connection():
+            return replay(session.tenant_id, wanted, settings=request.app.state.settings)
+
+    done = await publishing(request, run)
+    # Zero is no id, and the query takes ids: what was not there is not told.
+    return see(
+        "/dead", channel=chosen["channel"], reason=chosen["reason"], hours=chosen["hours"],
+        replayed=done.deliveries or None, skipped=sum(done.skipped.values()) or None,
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+// What moves on the pages: times in the reader's zone, parts that follow what happens, questions before deletions.
+// Every page works without it.
+"use strict";
+
+const PAUSE = 1000; // milliseconds between two looks at the same page, however often something changes
+
+// Times.
+
+const form = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+
+function localize(root) {
+  const today = new Date().toDateString();
+  for (const each of root.querySelectorAll("time[datetime]")) {
+    const moment = new Date(each.dateTime);
+    each.title = each.dateTime;
+    each.textContent = (moment.toDateString() === today ? clock : form).format(moment);
+  }
+  for (const each of root.querySelectorAll("text[data-time]")) {
+    each.textContent = short.format(new Date(each.dataset.time));
+  }
+}
+
+// Live parts: the page is fetched again, and what is marked takes the place of what is there.
+
+const sign = document.getElementById("live-sign");
+let waiting = false;
+let busy = false;
+
+function show(state, words) {
+  if (sign) {
+    sign.dataset.state = state;
+    sign.textContent = words;
+  }
+}
+
+// Where the reader is must not move under their hands: focus, open details and scrolled tables are kept.
+function keep(old, made) {
+  const details = old.querySelectorAll("details");
+  made.querySelectorAll("details").forEach((each, index) => {
+    each.open = details[index]?.id === each.id && details[index].open;
+  });
+  const regions = old.querySelectorAll(".scroll, pre");
+  const places = [...regions].map((each) => [each.scrollLeft, each.scrollTop]);
+  const focused = old.contains(document.activeElement) ? pathOf(document.activeElement, old) : null;
+  return () => {
+    made.querySelectorAll(".scroll, pre").forEach((each, index) => {
+      if (places[index]) [each.scrollLeft, each.scrollTop] = places[index];
+    });
+    if (focused) (find(made, focused) ?? made.querySelector("a, button, summary"))?.focus({ preventScroll: true });
+  };
+}
+
+function pathOf(element, root) {
+  if (element.getAttribute("href")) return { href: element.getAttribute("href") };
+  const same = [...root.querySelectorAll(element.tagName)];
+  return { tag: element.tagName, index: same.indexOf(element) };
+}
+
+function find(root, place) {
+  if (place.href) return [...root.querySelectorAll("a")].find((each) => each.getAttribute("href") === place.href);
+  return root.querySelectorAll(place.tag)[place.index];
+}
+
+function isBeingUsed(part) {
+  const active = document.activeElement;
+  const types = part.contains(active) && active.matches("input, select, textarea");
+  const selection = document.getSelection();
+  return types || (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
+}
+
+async function refresh() {
+  if (busy || document.hidden) {
+    waiting = true;
+    return;
+  }
+  busy = true;
+  waiting = false;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+    if (answer.redirected && new URL(answer.url).pathname === "/sign-in") {
+      location.reload(); // the key was revoked, or the session is over
+      return;
+    }
+    if (answer.ok) {
+      const fetched = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const old of document.querySelectorAll("[data-live]")) {
+        const made = fetched.getElementById(old.id);
+        if (made && made.innerHTML !== old.dataset.drawn && !isBeingUsed(old)) {
+          const drawn = made.innerHTML;
+          localize(made);
+          const restore = keep(old, made);
+          old.replaceWith(made);
+          made.dataset.drawn = drawn;
+          restore();
+        }
+      }
+      if (sign) {
+        delete sign.dataset.beat;
+        void sign.offsetWidth; // lets the animation begin anew
+        sign.dataset.beat = "";
+      }
+    }
+  } catch {
+    show("lost", "No connection");
+  } finally {
+    setTimeout(() => {
+      busy = false;
+      if (waiting) refresh();
+    }, PAUSE);
+  }
+}
+
+function follow() {
+  if (!sign || !document.querySelector("[data-live]")) return;
+  const source = new EventSource("/events");
+  let lost = false;
+  source.addEventListener("hello", () => {
+    show("on", "Live");
+    if (lost) refresh(); // something may have happened meanwhile
+    lost = false;
+  });
+  source.addEventListener("change", refresh);
+  source.addEventListener("error", () => {
+    lost = true;
+    if (source.readyState === EventSource.CLOSED) {
+      // Refused: too many pages are open, or the session is over. The browser does not try again by itself.
+      show("lost", "Not live");
+      setTimeout(() => { refresh(); follow(); }, 30000);
+    } else {
+      show("lost", "Reconnecting");
+    }
+  });
+  addEventListener("pagehide", () => source.close());
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && waiting) refresh();
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload(); // out of the browser's memory: the stream was closed
+});
+
+// Forms.
+
+document.addEventListener("submit", (event) => {
+  const asked = event.submitter?.dataset.confirm;
+  if (asked && !confirm(asked)) event.preventDefault();
+});
+
+for (const each of document.querySelectorAll("[data-own-zone]")) {
+  each.value ||= Intl.DateTimeFormat().resolvedOptions().timeZone;
+}
+
+localize(document);
+follow();
