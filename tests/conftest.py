@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers.session import SessionServers, servers_needed
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers import PostgresServer, RabbitServer
+
+
+CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+# Speed belongs in bench/: a loaded machine must not fail a property. CI tries the same examples every time, so that a
+# failure there is about the change; everybody else's runs look for new ones.
+settings.register_profile(
+    "tocsin", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=CI, print_blob=True
+)
+settings.load_profile("tocsin")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,8 +50,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture(scope="session")
 def _servers(request: pytest.FixtureRequest) -> Iterator[SessionServers]:
-    strict = os.environ.get("CI", "").lower() in {"1", "true"}
-    servers = SessionServers(set().union(*map(servers_needed, request.session.items)), strict=strict)
+    servers = SessionServers(set().union(*map(servers_needed, request.session.items)), strict=CI)
     yield servers
     servers.close()
 
