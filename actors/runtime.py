@@ -58,6 +58,11 @@ class Runtime:
             module, _, name = self.settings.device_invalid_hook.partition(":")
             self.on_device_invalid(getattr(importlib.import_module(module), name))
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the event loop runs."""
+        return self._thread is not None and self._thread.is_alive()
+
     def stop(self) -> None:
         """Close the senders and the loop."""
         if self._loop is None or self._thread is None:
@@ -174,8 +179,16 @@ class RuntimeMiddleware(Middleware):
             except Exception:
                 # The database may be away. The next round finds what this one did not.
                 log.exception("sweep_failed")
-            if not self._stopping.is_set() and not all(thread.is_alive() for thread in worker.workers):
-                # A worker thread died (an interrupt that came at the wrong moment). Dramatiq would go on with fewer, in
-                # the end with none: better to end the process, whose supervisor starts a whole one.
-                log.critical("worker_thread_died", remedy="the process ends; its supervisor starts another")
+            if not self._stopping.is_set() and (dead := self.dead_threads(worker)):
+                # An interrupt came at the wrong moment. Dramatiq would go on with fewer threads, in the end with none
+                # or deaf to a queue: better to end the process, whose supervisor starts a whole one.
+                log.critical(
+                    "thread_died", threads=dead, remedy="the process ends; its supervisor starts another"
+                )
                 os._exit(70)
+
+    def dead_threads(self, worker: Worker) -> list[str]:
+        """Which of a worker's threads have ended: of those that work, that consume, and the event loop's."""
+        threads = [*worker.workers, *worker.consumers.values()]
+        found = [thread.name for thread in threads if not thread.is_alive()]
+        return found if self.runtime.is_alive else [*found, "tocsin-loop"]
