@@ -6,17 +6,20 @@ only late. Then `Waiting` is raised, and the Retries middleware brings the messa
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dramatiq
 
 from actors import attempts, record
 from actors.broker import DELIVER, database_is_away, runtime
 from actors.decide import after_sending, backoff, before_sending
+from config.logging import get_logger
+from config.metrics import metrics
 from model import ledger
 from model.channels import channels_of
-from model.database import connection, transaction, utcnow
+from model.database import connection, transaction, tuples, utcnow
 from model.states import DeliveryState
 from model.tables import Delivery
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
     from actors.decide import Attempt
     from model.channels import ChannelRef
+
+log = get_logger(__name__)
 
 #: Longer waits belong to the database: RabbitMQ takes a message back that a worker holds for 30 minutes, and a worker's
 #: memory is no place for tomorrow's.
@@ -47,13 +52,18 @@ def deliver(delivery_ids: list[int]) -> None:
     Raises:
         Waiting: some are to be tried again, soon enough for a delayed message.
     """
-    now = utcnow()
+    now, began = utcnow(), time.monotonic()
     with connection():
         with transaction():
             claimed = ledger.claim(delivery_ids, now=now, lease=timedelta(seconds=runtime.settings.lease))
         claims = ledger.load(claimed, now=now)
         channels = channels_of(claim.channel_id for claim in claims)
         to_send = _settle_without_sending(claims, channels, now)
+    if time.monotonic() - began > runtime.settings.lease - runtime.settings.send_deadline:
+        # The process stood still between claim and sending, and the lease may end before the answer: whoever holds
+        # the delivery then must not find that it is sent from here as well.
+        log.warning("lease_too_old", deliveries=len(to_send))
+        return
     if to_send:
         made: list[Attempt] = []
         try:
@@ -119,14 +129,17 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> None:
 
 
 def _raise_if_waiting(delivery_ids: Sequence[int]) -> None:
-    query: Any = (
-        Delivery.select(Delivery.next_attempt_at)
-        .where(Delivery.id.in_(list(delivery_ids)) & (Delivery.state == DeliveryState.RETRYING))
-        .order_by(Delivery.next_attempt_at)
-        .limit(1)
-        .tuples()
+    states = [DeliveryState.RETRYING, DeliveryState.SENDING]
+    query = (
+        Delivery.select(Delivery.state, Delivery.next_attempt_at)
+        .where(Delivery.id.in_(list(delivery_ids)) & Delivery.state.in_(states))
+        .order_by(Delivery.id)
     )
-    for (due,) in query:
+    found = list(tuples(query))
+    # What is still being sent is another worker's: this message came a second time.
+    metrics().duplicates_avoided.inc(sum(state == DeliveryState.SENDING for state, _ in found))
+    due = min((moment for state, moment in found if state == DeliveryState.RETRYING), default=None)
+    if due is not None:
         delay = max(due - utcnow(), timedelta(0))
         if delay <= LONGEST_DELAYED_MESSAGE:
             raise Waiting(delay=int(delay.total_seconds() * 1000) + 1)

@@ -5,13 +5,16 @@ Served by a process of its own beside the workers (a Dramatiq "fork") on TOCSIN_
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import make_server
 
+from dramatiq.errors import BrokerError
 from dramatiq.middleware import Middleware
 from dramatiq.middleware.prometheus import DB_PATH, Prometheus
 
+from actors.rabbitmq import ConfirmingRabbitmqBroker
 from config import get_settings
 from config.logging import configure_logging, get_logger
 from model.database import connection, open_database
@@ -57,6 +60,25 @@ class _Prometheus(Prometheus):
         return [serve_metrics] if self._settings.metrics_port else []
 
 
+class DeadLetterCollector:
+    """What lies in the broker's dead-letter queues. Nothing while it is away, or where it is the process's own."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One gauge, a label for the queue."""
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see config.metrics
+
+        from actors.broker import broker  # noqa: PLC0415  # which imports this module for its middleware
+
+        number = GaugeMetricFamily(
+            "tocsin_dead_letters", "Messages that nobody could work on.", labels=["queue"]
+        )
+        if isinstance(broker, ConfirmingRabbitmqBroker):
+            with contextlib.suppress(BrokerError, OSError):
+                for queue in sorted(broker.get_declared_queues()):
+                    number.add_metric([queue], broker.dead_letters(queue))
+        yield number
+
+
 class BacklogCollector:
     """What the database knows better than any process: work in progress, and how old the oldest of it is."""
 
@@ -84,6 +106,7 @@ def registry() -> CollectorRegistry:
     collected = CollectorRegistry()
     MultiProcessCollector(collected, path=DB_PATH)  # type: ignore[no-untyped-call]
     collected.register(BacklogCollector())
+    collected.register(DeadLetterCollector())
     return collected
 
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import pika.exceptions
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
-from dramatiq.common import dq_name
+from dramatiq.common import dq_name, q_name, xq_name
 from dramatiq.errors import ConnectionClosed
 
 if TYPE_CHECKING:
@@ -101,18 +101,28 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         Raises:
             dramatiq.errors.ConnectionClosed: the broker is away.
         """
+        return self._ready(queue_name, dq_name(queue_name))
+
+    def dead_letters(self, queue_name: str) -> int:
+        """How many messages of a queue nobody could work on. RabbitMQ drops them after a week.
+
+        Raises:
+            dramatiq.errors.ConnectionClosed: the broker is away.
+        """
+        return self._ready(xq_name(queue_name))
+
+    def _ready(self, *names: str) -> int:
         for last_try in (False, True):
             try:
                 return sum(
-                    self.channel.queue_declare(name, passive=True).method.message_count
-                    for name in (queue_name, dq_name(queue_name))
+                    self.channel.queue_declare(name, passive=True).method.message_count for name in names
                 )
             except pika.exceptions.ChannelClosedByBroker as error:
                 del self.channel
                 if error.reply_code != NOT_FOUND:
                     raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]  # Dramatiq's
                 # The broker has lost its data. Nobody has noticed yet, and the next enqueue shall declare it.
-                self.queues_pending.add(queue_name)
+                self.queues_pending.add(q_name(names[0]))
                 return 0
             except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError) as error:
                 # This thread's connection may have been closed while it was idle: one more, with a new one.

@@ -64,6 +64,11 @@ class Metrics:
         self.leases_recovered = counter(
             "tocsin_leases_recovered_total", "Claims taken over from a worker that was lost.", []
         )
+        self.duplicates_avoided = counter(
+            "tocsin_duplicates_avoided_total",
+            "Deliveries left to the worker that was making them already.",
+            [],
+        )
         self.swept = counter("tocsin_swept_total", "Rows that the sweep sent on.", ["stage"])
 
 
