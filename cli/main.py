@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import channels, configure, jobs, keys, operate, send, serve
+from cli import channels, configure, dead_letters, jobs, keys, operate, send, serve
 from cli.errors import ERROR, explain, tell
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (configure, send, serve, jobs, channels, keys, operate):
+for group in (configure, send, serve, jobs, channels, keys, operate, dead_letters):
     group.add_to(app)
 
 

@@ -1,0 +1,65 @@
+"""`dead-letters list` and `dead-letters import`: messages that nobody could work on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import show
+from cli.errors import OK
+from cli.session import open_all
+
+group = typer.Typer(
+    help="Messages in the broker that nobody could work on.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Queue = Annotated[str | None, typer.Option("--queue", help="Only of this queue, such as tocsin.deliver.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(group, name="dead-letters")
+
+
+@group.command("list")
+def list_(
+    *,
+    queue: Queue = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+    json: show.Json = False,
+) -> int:
+    """List them, and leave them where they are."""
+    open_all()
+    from actors import broker  # noqa: PLC0415  # `--help` need not wait for it
+    from admin.dead_letters import list_dead_letters  # noqa: PLC0415
+
+    found = [each.document() for each in list_dead_letters(broker, queue=queue, limit=limit)]
+    if json:
+        show.document(found)
+    else:
+        names = ("queue", "died_at", "actor", "arguments", "why_not")
+        show.table(names, [[each[name] for name in names] for each in found], empty="no dead letters")
+    return OK
+
+
+@group.command("import")
+def import_(
+    *,
+    queue: Queue = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 10_000,
+    json: show.Json = False,
+) -> int:
+    """Put them back into their queues, for the workers to try again."""
+    open_all()
+    from actors import broker  # noqa: PLC0415  # `--help` need not wait for it
+    from admin.dead_letters import import_dead_letters  # noqa: PLC0415
+
+    done = import_dead_letters(broker, queue=queue, limit=limit)
+    if json:
+        show.document(done.document())
+    else:
+        show.note(f"{done.messages} messages are back in their queues")
+        for why, number in sorted(done.left.items()):
+            show.note(f"left where they are: {number}, {why}")
+    return OK

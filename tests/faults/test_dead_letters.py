@@ -1,0 +1,89 @@
+"""What nobody could work on is counted, listed, and can be put back to work."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import dramatiq
+import pika
+import pytest
+from dramatiq import Message, Worker
+
+from actors.memory import MemoryBroker
+from actors.rabbitmq import ConfirmingRabbitmqBroker
+from admin.dead_letters import import_dead_letters, list_dead_letters
+from tests.servers.programs import wait_until
+
+QUEUE = "tocsin.test"
+
+
+def test_dead_letters_are_counted_listed_and_imported(rabbitmq_url: str) -> None:
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+    worked: list[list[int]] = []
+
+    @dramatiq.actor(broker=broker, queue_name=QUEUE)
+    def step(ids: list[int]) -> None:
+        worked.append(ids)
+
+    # Given three messages that died: of a step that was broken, for an actor that is not there, and one of no JSON
+    broker.declare_queue(QUEUE, ensure=True)
+    messages = [
+        Message(f"{QUEUE}.XQ", "step", ([1, 2],), {}, {"retries": 5, "traceback": "..."}).encode(),
+        Message(f"{QUEUE}.XQ", "of_tomorrow", ([3],), {}, {}).encode(),
+        b"\xff no JSON",
+    ]
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_url))) as connection:
+        for body in messages:
+            connection.channel().basic_publish("", f"{QUEUE}.XQ", body)
+    wait_until(lambda: broker.dead_letters(QUEUE) == 3, 10, "the dead letters")
+
+    # When they are listed, twice: looking takes nothing away
+    for _ in range(2):
+        found = list_dead_letters(broker)
+        assert {(each.actor, each.why_not is None) for each in found} == {
+            ("step", True),
+            ("of_tomorrow", False),
+            (None, False),
+        }
+        wait_until(lambda: broker.dead_letters(QUEUE) == 3, 10, "the dead letters to be back")
+
+    # And imported, then what can be worked on is worked on, and the others stay
+    done = import_dead_letters(broker, queue=QUEUE)
+    assert (done.messages, sum(done.left.values())) == (1, 2)
+    worker = Worker(broker, worker_threads=1, worker_timeout=50)
+    worker.start()
+    try:
+        wait_until(lambda: worked == [[1, 2]], 10, "the imported message")
+    finally:
+        worker.stop()
+    assert broker.dead_letters(QUEUE) == 2
+    assert import_dead_letters(broker).messages == 0
+    broker.close()
+
+
+def test_a_queue_that_waits_is_told_from_one_that_is_empty_or_gone(rabbitmq_url: str) -> None:
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+
+    @dramatiq.actor(broker=broker, queue_name=QUEUE)
+    def step(ids: list[int]) -> None:
+        """Is never run."""
+
+    assert broker.waiting(QUEUE) == 0
+    step.send([1])
+    step.send_with_options(args=([2],), delay=60_000)
+    wait_until(lambda: broker.waiting(QUEUE) == 2, 10, "the messages")
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_url))) as connection:
+        for name in (QUEUE, f"{QUEUE}.DQ"):
+            connection.channel().queue_delete(name)
+    assert broker.waiting(QUEUE) == 0
+    # And the next message declares the queue again, instead of vanishing
+    step.send([3])
+    wait_until(lambda: broker.waiting(QUEUE) == 1, 10, "the message")
+    broker.close()
+
+
+def test_the_in_process_queue_has_none_to_list() -> None:
+    broker: Any = MemoryBroker([])
+    with pytest.raises(LookupError, match="memory://"):
+        list_dead_letters(broker)
