@@ -1,8 +1,8 @@
 """Messages that nobody could work on, in the broker's `.XQ` queues: listed, and put back to work.
 
 A message ends there when no worker can read it, knows its actor, or gets through with it; RabbitMQ drops it after a
-week. What its rows need comes by the sweep in any case; what was never accepted (`tocsin.accept`) is here alone. Importing
-one twice does no harm: claims and unique indexes see to that.
+week. What its rows need comes by the sweep in any case; what was never accepted (`tocsin.accept`) is here alone.
+Importing one twice does no harm: claims and unique indexes see to that.
 """
 
 from __future__ import annotations
