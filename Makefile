@@ -9,7 +9,7 @@ export PYTHON
 # tools/install.sh may use apt-get for Python itself where these goals are made; elsewhere it only says what to install.
 APT := $(if $(filter test,$(MAKECMDGOALS)),--apt)
 
-.PHONY: help demo serve test check fmt install lock env clean
+.PHONY: help demo serve test faults check fmt install lock env clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -25,11 +25,21 @@ test: $(INSTALLED_DEV) check ## linters, types and every test on real servers; m
 	@sh tools/servers.sh && sh tools/conformance.sh
 	@$(BIN)/python -m pytest --durations=10 $(ARGS)
 
+faults: $(INSTALLED_DEV) ## every fault, ten cycles each (hours); make faults ARGS="worker-killed --cycles 2"
+	@sh tools/servers.sh
+	@$(BIN)/python -m tests.faults --report docs/reliability.md $(ARGS)
+
 check: $(INSTALLED_DEV) ## linters and types alone
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: $(INSTALLED_DEV) ## what it does a second, beside ceilings and peers; under five minutes
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-full: $(INSTALLED_DEV) ## the same in full, for docs/performance.md; half an hour
+	@$(BIN)/python -m bench --full $(ARGS)
 
 fmt: $(INSTALLED_DEV) ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix --quiet . || true
