@@ -1,0 +1,200 @@
+"""`tocsin serve` as people run it: the first key, the whole chain in one process, an outage of the broker, the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from cryptography.fernet import Fernet
+
+from receivers import FarSide
+from tests.servers.programs import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import RabbitServer
+
+SECONDS = 30.0
+
+
+class Served:
+    """A `tocsin serve` of its own process."""
+
+    def __init__(self, directory: Path, environment: dict[str, str], *options: str) -> None:
+        self.output = directory / "output"
+        self._file = self.output.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cli", "serve", "--port", "0", *options],
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            env={
+                **{name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")},
+                "TOCSIN_DATABASE_URL": f"sqlite:///{directory / 'tocsin.db'}",
+                **environment,
+            },
+        )
+        wait_until(self._is_up, SECONDS, "tocsin serve to listen", describe=self.text)
+        address = re.search(r"listens on (http://\S+)", self.text())
+        assert address
+        self.client = httpx.Client(base_url=address[1], trust_env=False, timeout=60)
+        wait_until(self._answers, SECONDS, "tocsin serve to answer", describe=self.text)
+
+    def text(self) -> str:
+        return self.output.read_text(encoding="utf-8")
+
+    def key(self) -> str | None:
+        found = re.search(r"^  (tocsin_\S+)$", self.text(), re.MULTILINE)
+        return found[1] if found else None
+
+    def use(self, key: str) -> None:
+        self.client.headers["Authorization"] = f"Bearer {key}"
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.client.close()
+        self._file.close()
+
+    def _is_up(self) -> bool:
+        assert self.process.poll() is None, self.text()
+        return "listens on" in self.text()
+
+    def _answers(self) -> bool:
+        try:
+            return self.client.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@contextmanager
+def served(directory: Path, environment: dict[str, str], *options: str) -> Iterator[Served]:
+    server = Served(directory, environment, *options)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def hook(far: FarSide) -> dict[str, Any]:
+    config = {"url": far.webhook.url("ops"), "secret": far.webhook.secret}
+    return {"name": "ops", "channel_type": "webhook", "config": config}
+
+
+def test_from_nothing_to_an_alert_at_one_s_own_webhook(tmp_path: Path) -> None:
+    with FarSide() as far, served(tmp_path, far.environment()) as server:
+        # Given the key that the first start prints
+        key = server.key()
+        assert key
+        server.use(key)
+        # When a channel and a rule are made, and an alert comes
+        made = server.client.post("/v1/channels", json=hook(far)).json()
+        assert server.client.post("/v1/rules", json={"name": "all", "channel": "ops"}).status_code == 201
+        test = server.client.post(f"/v1/channels/{made['id']}/test")
+        assert (test.status_code, test.json()["status"]) == (200, "ok")
+        assert server.client.post("/v1/alerts", json={"alert_id": "a1"}).status_code == 202
+
+        # Then it is delivered, here, and the record says so
+        def delivered() -> bool:
+            jobs = server.client.get("/v1/jobs").json()["items"]
+            return [job["state"] for job in jobs] == ["COMPLETED"]
+
+        wait_until(delivered, SECONDS, "the delivery", describe=lambda: server.text()[-3000:])
+        assert [entry["outcome"] for entry in server.client.get("/v1/log").json()["items"]] == ["ok"]
+        # And a user is notified, and waited for
+        device = {"platform": "ios", "token": far.apns.device_token("phone")}
+        assert server.client.post("/v1/users/alice/devices", json=device).status_code == 200
+        result = server.client.post("/v1/users/alice/notify?wait=20", json={"message": "hello"})
+        assert result.status_code == 200
+        assert (result.json()["total_devices"], result.json()["all_succeeded"]) == (1, True)
+        # And the metrics and parts show it
+        assert (
+            'tocsin_deliveries_total{channel_type="webhook",reason="",state="DELIVERED"} 1.0'
+            in server.client.get("/metrics").text
+        )
+        assert "tocsin_oldest_pending_seconds" in server.client.get("/metrics").text
+        ready = server.client.get("/readyz").json()
+        assert ready == {
+            "ready": True,
+            "parts": dict.fromkeys(["database", "migrations", "broker", "worker"], "ok"),
+        }
+        assert server.end() == 0
+    # And the key is stored nowhere in the clear, and printed once
+    assert key.encode() not in (tmp_path / "tocsin.db").read_bytes()
+    with served(tmp_path, {}) as again:
+        assert again.key() is None
+        again.use(key)
+        assert len(again.client.get("/v1/jobs").json()["items"]) == 2
+        assert again.end(signal.SIGINT) == 0
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with served(tmp_path, {}) as server:
+        port = str(server.client.base_url.port)
+        second = subprocess.run(
+            [sys.executable, "-m", "cli", "serve", "--port", port],
+            env={**os.environ, "TOCSIN_DATABASE_URL": f"sqlite:///{tmp_path / 'tocsin.db'}"},
+            capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+    assert second.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_the_limits_that_the_command_was_given(tmp_path: Path) -> None:
+    with served(tmp_path, {}, "--max-body", "1024", "--rate", "0.1", "--burst", "2") as server:
+        server.use(server.key() or "")
+        large = {"alert_id": 1, "message": "x" * 2000}
+        assert server.client.post("/v1/alerts", json=large).status_code == 413
+        assert [server.client.get("/v1/jobs").status_code for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.timeout(240)
+def test_alerts_are_accepted_while_rabbitmq_is_down_and_delivered_when_it_is_back(
+    tmp_path: Path, rabbitmq: RabbitServer, rabbitmq_url: str
+) -> None:
+    environment = {
+        "TOCSIN_BROKER_URL": rabbitmq_url,
+        "TOCSIN_SECRET_KEYS": Fernet.generate_key().decode(),
+        "TOCSIN_SWEEP_INTERVAL": "0.5",
+        "TOCSIN_SWEEP_GRACE": "1",
+    }
+    with FarSide() as far, served(tmp_path, environment | far.environment(), "--with-worker") as server:
+        server.use(server.key() or "")
+        server.client.post("/v1/channels", json=hook(far))
+        server.client.post("/v1/rules", json={"name": "all", "channel": "ops"})
+        # Given RabbitMQ is stopped
+        rabbitmq.stop()
+        try:
+            # When alerts come
+            answers = [server.client.post("/v1/alerts", json={"alert_id": number}) for number in range(3)]
+            # Then they are accepted, and this process remains ready to accept more
+            assert [answer.status_code for answer in answers] == [202] * 3
+            ready = server.client.get("/readyz")
+            assert ready.status_code == 200
+            assert ready.json()["parts"]["broker"].startswith("away")
+        finally:
+            rabbitmq.start()
+
+        def delivered() -> bool:
+            jobs = server.client.get("/v1/jobs").json()["items"]
+            return sorted((job["alert_id"], job["state"]) for job in jobs) == [
+                (n, "COMPLETED") for n in range(3)
+            ]
+
+        # And delivered when it is back
+        wait_until(delivered, 60, "the deliveries", describe=lambda: server.text()[-3000:])
+        assert server.end() == 0

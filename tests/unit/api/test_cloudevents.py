@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api import examples
+from api.ingest.cloudevents import from_cloudevents
+from api.ingest.mapping import Mapping
+from model.alert import parse_alert
+from model.problems import InvalidInput
+
+MAPPING = Mapping()
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+values = st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | words
+data = st.recursive(
+    values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3)
+)
+names = st.sampled_from(["message", "summary", "severity", "alert_id", "event_type", "site_id", "device_id"])
+events = st.fixed_dictionaries(
+    {
+        "specversion": st.just("1.0"),
+        "id": words.filter(bool),
+        "source": words.filter(bool),
+        "type": words.filter(bool),
+    },
+    optional={
+        "subject": words,
+        "time": st.datetimes().map(lambda moment: f"{moment.isoformat()}Z"),
+        "data": data | st.dictionaries(names, values | data),
+        "data_base64": st.just("AAEC"),
+        "alertid": values,
+        "severity": values,
+        "site": values,
+    },
+)
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    return examples.CLOUDEVENT | changes
+
+
+@given(events)
+def test_any_event_becomes_a_valid_alert(given_event: dict[str, Any]) -> None:
+    for each in from_cloudevents(given_event, MAPPING) + from_cloudevents([given_event], MAPPING):
+        parse_alert(each)
+
+
+def test_an_event() -> None:
+    [alert] = from_cloudevents(examples.CLOUDEVENT, MAPPING)
+    assert alert == {
+        "alert_id": "water-cellar-2",
+        "event_type": "OPEN",
+        "alert_type": "com.example.water.detected",
+        "severity": 4,
+        "device_id": "cellar-2",
+        "site_id": "berlin",
+        "message": "Water in the cellar",
+        "triggered_at": "2026-03-29T01:30:00.000000Z",
+        "details": {
+            "source": "cloudevents",
+            "event": {
+                "id": "7d1f", "source": "/sensors/cellar", "type": "com.example.water.detected", "subject": "cellar-2",
+            },
+            "labels": {"alertid": "water-cellar-2", "severity": "critical"},
+            "device_tags": {"alertid": "water-cellar-2", "severity": "critical"},
+            "data": examples.CLOUDEVENT["data"],
+        },
+    }  # fmt: skip
+
+
+def test_a_redelivery_is_the_same_alert_and_another_source_s_event_is_not() -> None:
+    plain = {name: value for name, value in examples.CLOUDEVENT.items() if name != "alertid"}
+    ids = [
+        alert["alert_id"]
+        for alert in from_cloudevents(
+            [plain, plain, plain | {"source": "/sensors/roof"}, plain | {"id": "2"}], MAPPING
+        )
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_a_number_may_be_an_alert_s_id(number: int) -> None:
+    plain = {name: value for name, value in examples.CLOUDEVENT.items() if name != "alertid"}
+    [alert] = from_cloudevents(plain | {"data": {"alert_id": number}}, MAPPING)
+    assert alert["alert_id"] == str(number)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "expected"),
+    [
+        ("com.example.disk.resolved", {}, "CLOSED"),
+        ("disk.Cleared", {}, "CLOSED"),
+        ("disk.acknowledged", {}, "ACKNOWLEDGED"),
+        ("disk.escalated", {}, "ESCALATED"),
+        ("resolved", {}, "CLOSED"),
+        ("disk.full", {"event_type": "CLOSED"}, "CLOSED"),
+        ("disk.resolved", {"event_type": "no such"}, "CLOSED"),
+    ],
+)
+def test_which_event_of_the_alert_it_is(kind: str, said: dict[str, str], expected: str) -> None:
+    [alert] = from_cloudevents(event(type=kind, data=said), MAPPING)
+    assert alert["event_type"] == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "batched", "field"),
+    [
+        (event(specversion="0.3"), None, "specversion"),
+        ({}, None, "id"),
+        ([event(), {}], None, "[1].id"),
+        (event(id=7), None, "id"),
+        (event(source=""), None, "source"),
+        (event(time="noon"), None, "time"),
+        (event(), True, ""),
+        ([event()], False, ""),
+        ("event", None, ""),
+    ],
+)
+def test_what_is_no_event_is_refused_with_its_field(document: Any, batched: bool | None, field: str) -> None:  # noqa: FBT001  # a parameter of the table
+    with pytest.raises(InvalidInput) as raised:
+        from_cloudevents(document, MAPPING, batched=batched)
+    assert field in [problem.field for problem in raised.value.problems]
