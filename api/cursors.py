@@ -51,6 +51,7 @@ def decode(name: str, cursor: str | None, *, width: int) -> tuple[int, ...] | No
             found = None
     if isinstance(found, list) and len(found) == width + 1 and found[0] == name:
         numbers = found[1:]
-        if all(type(number) is int and abs(number) <= MAX_INTEGER for number in numbers):
-            return tuple(numbers)
+        position = tuple(number for number in numbers if type(number) is int and abs(number) <= MAX_INTEGER)
+        if len(position) == width and encode(name, position) == cursor:
+            return position
     raise InvalidInput([Problem("cursor", "must be `next` of a page of this list")])

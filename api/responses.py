@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 
-class Json(Response):
+class Json(JSONResponse):
     """A document as JSON. Datetimes become RFC 3339; NaN cannot occur, orjson writes null."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """Encode."""

@@ -104,6 +104,8 @@ def milliseconds(value: float | None) -> str:
     """A latency in three digits: "4.2 ms", "812 ms", "3.1 s"."""
     if value is None:
         return NOTHING
+    if value == 0:
+        return "0 ms"
     if value >= 1000:  # noqa: PLR2004  # a second
         return age(value / 1000)
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"  # noqa: PLR2004  # from two digits on
@@ -113,6 +115,8 @@ def age(seconds: float | None) -> str:
     """A time span in words: "3.1 s", "42 s", "5 min", "3 h"."""
     if seconds is None:
         return NOTHING
+    if seconds < 0.05:  # noqa: PLR2004  # rounds to nothing
+        return "0 s"
     for limit, size, unit in ((10, 1, "s"), (120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             return f"{seconds / size:.1f} {unit}" if limit == 10 else f"{seconds / size:.0f} {unit}"  # noqa: PLR2004  # short ones

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 #: Units of the drawing: its size, and what the axes take of it.
-WIDTH, HEIGHT = 440, 150
+WIDTH, HEIGHT = 500, 130
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 20
 
 #: Labels below the time axis.

@@ -19,7 +19,7 @@ from api.work import publishing
 from model.database import connection
 from model.problems import InvalidInput, Problem, problems_of
 from model.results import dispatch_results, job_document
-from model.states import JobState, Reason  # noqa: TC001  # as above
+from model.states import JobState, Reason  # as above
 from model.tables import Job
 
 if TYPE_CHECKING:
@@ -84,11 +84,15 @@ async def replay_job(request: Request, caller: Administrator, job_id: LongId) ->
     def run() -> dict[str, Any]:
         with connection():
             job = _job(caller.tenant_id, job_id)
-            return replay(
-                caller.tenant_id, Filter(job_id=job.id), settings=request.app.state.settings
-            ).document()
+        return _replay(request, caller.tenant_id, Filter(job_id=job.id))
 
     return Json(await publishing(request, run))
+
+
+def _replay(request: Request, tenant_id: str, wanted: Filter) -> dict[str, Any]:
+    document = replay(tenant_id, wanted, settings=request.app.state.settings).document()
+    # orjson takes no enumeration for a key.
+    return document | {"skipped": {str(reason): number for reason, number in document["skipped"].items()}}
 
 
 class _Wanted(BaseModel):
@@ -117,8 +121,7 @@ async def replay_by_filter(request: Request, caller: Administrator, given: JsonB
     """
 
     def run() -> dict[str, Any]:
-        wanted = _wanted(given)
-        return replay(caller.tenant_id, wanted, settings=request.app.state.settings).document()
+        return _replay(request, caller.tenant_id, _wanted(given))
 
     return Json(await publishing(request, run))
 

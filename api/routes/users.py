@@ -24,6 +24,7 @@ from model.problems import InvalidInput, Problem
 if TYPE_CHECKING:
     from api.body import Body
 
+#: A user's id may hold slashes. One with a line break is no path, and answers 404.
 router = APIRouter(prefix="/v1/users/{user_id:path}", tags=["users"])
 
 #: Seconds that a caller may wait for a result: shorter than what proxies wait for us.
@@ -32,7 +33,11 @@ LONGEST_WAIT = 55
 FIRST_LOOK, LAST_LOOK = 0.02, 0.5
 
 
-@router.get("/devices", summary="A user's devices", responses=answer(200, "All of them.", "Devices") | KEYED)
+@router.get(
+    "/devices",
+    summary="A user's devices",
+    responses=answer(200, "All of them.", "Devices") | KEYED | problems(404),
+)
 def list_devices(caller: Reader, user_id: UserId) -> Json:
     """Devices without their tokens, which are all that it takes to send to them. Role: read."""
     return Json({"items": users.list_devices(caller.tenant_id, user_id), "next": None})
@@ -41,7 +46,7 @@ def list_devices(caller: Reader, user_id: UserId) -> Json:
 @router.post(
     "/devices",
     summary="Register or refresh a device",
-    responses=answer(200, "It is registered.", "Device") | WITH_BODY,
+    responses=answer(200, "It is registered.", "Device") | WITH_BODY | problems(404),
     openapi_extra=body("DeviceInput", {"iPhone": examples.IPHONE}),
 )
 def register_device(request: Request, caller: Administrator, user_id: UserId, given: JsonBody) -> Json:
@@ -66,7 +71,7 @@ def delete_device(caller: Administrator, user_id: UserId, device_id: LongId) -> 
 @router.get(
     "/preferences",
     summary="A user's preferences",
-    responses=answer(200, "Whole, with defaults.", "Preference") | KEYED,
+    responses=answer(200, "Whole, with defaults.", "Preference") | KEYED | problems(404),
 )
 def get_preferences(caller: Reader, user_id: UserId) -> Json:
     """What was never said has its default: everything at any time. Role: read."""
@@ -76,7 +81,7 @@ def get_preferences(caller: Reader, user_id: UserId) -> Json:
 @router.put(
     "/preferences",
     summary="Replace a user's preferences",
-    responses=answer(200, "Whole, with defaults.", "Preference") | WITH_BODY,
+    responses=answer(200, "Whole, with defaults.", "Preference") | WITH_BODY | problems(404),
     openapi_extra=body("Preference", {"quiet nights": examples.PREFERENCES}),
 )
 def put_preferences(caller: Administrator, user_id: UserId, given: JsonBody) -> Json:
@@ -90,7 +95,8 @@ def put_preferences(caller: Administrator, user_id: UserId, given: JsonBody) -> 
     summary="Notify a user",
     responses=answer(202, "The job goes on; GET it for its result.", "JobRef", {"job_id": 17})
     | answer(200, "It ended within `wait`.", "NotifyResult", examples.DISPATCH_RESULT | {"job_id": 17})
-    | WITH_BODY,
+    | WITH_BODY
+    | problems(404),
     openapi_extra=body("NotificationInput", {"parcel": examples.NOTIFICATION}),
 )
 async def notify(

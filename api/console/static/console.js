@@ -30,6 +30,7 @@ let busy = false;
 
 function show(state, words) {
   if (sign) {
+    sign.hidden = false;
     sign.dataset.state = state;
     sign.textContent = words;
   }
@@ -153,5 +154,6 @@ for (const each of document.querySelectorAll("[data-own-zone]")) {
   each.value ||= Intl.DateTimeFormat().resolvedOptions().timeZone;
 }
 
+document.querySelector("nav [aria-current=page]")?.scrollIntoView({ inline: "center", block: "nearest" });
 localize(document);
 follow();
