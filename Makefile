@@ -13,7 +13,7 @@ APT := $(if $(filter test,$(MAKECMDGOALS)),--apt)
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## the main job on this machine alone: no server, no account, no question asked
 	@$(BIN)/python -m demo $(ARGS)
@@ -36,10 +36,10 @@ check: $(INSTALLED_DEV) ## linters and types alone
 	@$(BIN)/lint-imports
 
 bench: $(INSTALLED_DEV) ## what it does a second, beside ceilings and peers; under five minutes
-	@$(BIN)/python -m bench $(ARGS)
+	@sh tools/servers.sh && $(BIN)/python -m bench $(ARGS)
 
 bench-full: $(INSTALLED_DEV) ## the same in full, for docs/performance.md; half an hour
-	@$(BIN)/python -m bench --full $(ARGS)
+	@sh tools/servers.sh && $(BIN)/python -m bench --full $(ARGS)
 
 fmt: $(INSTALLED_DEV) ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix --quiet . || true
