@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
@@ -10,8 +12,11 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.common import dq_name, q_name, xq_name
 from dramatiq.errors import ConnectionClosed
 
+from actors.handing import TABLES
+
 if TYPE_CHECKING:
     from dramatiq import Message
+    from dramatiq.broker import MessageProxy
     from dramatiq.middleware import Middleware
 
 #: pika's URL parameters, where the URL does not say otherwise. Without `blocked_connection_timeout` a publish waits
@@ -47,8 +52,22 @@ class _Consumer(_RabbitmqConsumer):
         return message
 
     def ack(self, message: Any) -> None:
-        if message.consumer is self:
+        if message.consumer is not self:
+            return
+        if self.broker.was_refused(message) and message.actor_name not in TABLES:
+            # Its retry could not be enqueued, which Dramatiq only logs, and it is no mere hint at rows: the only copy.
+            self._give_back(message)
+        else:
             super().ack(message)  # type: ignore[no-untyped-call]
+
+    def _give_back(self, message: Any) -> None:
+        self.known_tags.discard(message._tag)  # noqa: SLF001  # the parent's own way to it
+        with contextlib.suppress(
+            pika.exceptions.AMQPError
+        ):  # the connection is gone, and so it goes back by itself
+            self.connection.add_callback_threadsafe(
+                partial(self.channel.basic_nack, message._tag, requeue=True)  # noqa: SLF001  # as above
+            )
 
     def nack(self, message: Any) -> None:
         if message.consumer is self:
@@ -81,10 +100,19 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
             dramatiq.errors.ConnectionClosed: the broker is away, or takes nothing.
         """
         self.state.tries = 0
+        self.state.refused = message.message_id
         try:
-            return super().enqueue(message, delay=delay)
+            done = super().enqueue(message, delay=delay)
         finally:
             del self.state.tries
+        self.state.refused = None
+        return done
+
+    def was_refused(self, message: MessageProxy) -> bool:
+        """Whether this thread has just tried to enqueue this very message, in vain. Asking forgets it."""
+        refused = getattr(self.state, "refused", None)
+        self.state.refused = None
+        return refused == message.message_id
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Declare a queue. Every try of `enqueue` begins here."""

@@ -1,0 +1,65 @@
+"""A message that is the only copy outlives a retry that the broker does not take; a hint at rows may go."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import Message, Worker
+from dramatiq.errors import ConnectionClosed
+from dramatiq.middleware import Retries
+
+from actors.rabbitmq import ConfirmingRabbitmqBroker
+from tests.servers.programs import wait_until
+
+
+class Reluctant(ConfirmingRabbitmqBroker):
+    """Takes no delayed message, as a broker with an alarm; Dramatiq logs that and acknowledges the original."""
+
+    refused = 0
+
+    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
+        if getattr(self.state, "delayed", False):
+            self.refused += 1
+            raise ConnectionClosed("an alarm")  # type: ignore[no-untyped-call]  # Dramatiq's
+        super().declare_queue(queue_name, ensure=ensure)
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        self.state.delayed = delay is not None
+        return super().enqueue(message, delay=delay)
+
+
+@pytest.mark.parametrize(("actor_name", "comes_again"), [("accept_alerts", True), ("deliver", False)])
+def test_what_is_no_hint_at_rows_comes_again(actor_name: str, comes_again: bool, rabbitmq_url: str) -> None:  # noqa: FBT001  # a parameter
+    broker = Reluctant(
+        rabbitmq_url, queue_type="classic", middleware=[Retries(min_backoff=10, max_backoff=20)]
+    )
+    tries: list[str] = []
+    done = threading.Event()
+
+    @dramatiq.actor(broker=broker, queue_name="tocsin.test", actor_name=actor_name)
+    def step(word: str) -> None:
+        tries.append(word)
+        if len(tries) == 1:
+            raise RuntimeError("the database is away")
+        done.set()
+
+    worker = Worker(broker, worker_threads=1, worker_timeout=50)
+    worker.start()
+    try:
+        # When a message fails, and its retry is refused
+        step.send("first")
+        wait_until(lambda: broker.refused == 1, 10, "the refusal")
+        # Then it comes again by itself or, where the database knows what to do, is gone and does not go round
+        if comes_again:
+            assert done.wait(10)
+            assert tries == ["first", "first"]
+        else:
+            step.send("second")
+            assert done.wait(10)
+            assert tries == ["first", "second"]
+    finally:
+        worker.stop()
+        broker.close()
