@@ -151,6 +151,40 @@ def postgres_away(cycle: Cycle) -> None:
     cycle.stack.postgres.start()
 
 
+def boot_without_database(cycle: Cycle) -> None:
+    """All workers die while PostgreSQL is away, and their successors find it missing."""
+    cycle.stack.postgres.stop("immediate")
+    kill_all(cycle)
+    cycle.hold()
+    cycle.stack.postgres.start()
+
+
+def boot_without_broker(cycle: Cycle) -> None:
+    """The same with RabbitMQ."""
+    cycle.stack.rabbitmq.kill()
+    kill_all(cycle)
+    cycle.hold()
+    cycle.stack.rabbitmq.start()
+
+
+def consumers_time_out(stack: Stack) -> None:
+    """The broker takes back what a worker holds for three seconds, instead of half an hour (row 7)."""
+    _consumer_timeout(stack, milliseconds=3000, tick=1000)
+
+
+def consumers_have_time(cycle: Cycle) -> None:
+    """As by default, and the far side answers."""
+    normal(cycle)
+    _consumer_timeout(cycle.stack, milliseconds=1_800_000, tick=60_000)
+
+
+def _consumer_timeout(stack: Stack, *, milliseconds: int, tick: int) -> None:
+    for name, value in (("consumer_timeout", milliseconds), ("channel_tick_interval", tick)):
+        stack.rabbitmq.rabbitmqctl("eval", f"application:set_env(rabbit, {name}, {value}).")
+    # Channels read it when they open.
+    stack.rabbitmq.rabbitmqctl("close_all_connections", "--vhost", stack.vhost, "new limits")
+
+
 def receiver_down(cycle: Cycle) -> None:
     """Nobody listens."""
     cycle.stack.far.kill()
@@ -244,6 +278,26 @@ FAULTS: tuple[Fault, ...] = (
         lease=True,
     ),
     Fault("postgres-away", "PostgreSQL away for a while", postgres_away, lease=True),
+    Fault(
+        "boot-without-database",
+        "all workers killed while PostgreSQL is away, and started without it",
+        boot_without_database,
+        lease=True,
+    ),
+    Fault(
+        "boot-without-broker",
+        "all workers killed while RabbitMQ is away, and started without it",
+        boot_without_broker,
+        lease=True,
+    ),
+    Fault(
+        "consumer-timeout",
+        "RabbitMQ takes delayed messages back that workers hold (`consumer_timeout`)",
+        then_hold(answering(status=503)),
+        consumers_have_time,
+        before=consumers_time_out,
+        settings={"TOCSIN_RETRY_MIN_BACKOFF": "6", "TOCSIN_RETRY_MAX_BACKOFF": "8"},
+    ),
     Fault("receiver-down", "nobody listens at the receiver", receiver_down),
     Fault(
         "receiver-slow",
