@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.integration.api.conftest import Api
 
 #: For each call and mode.
-EXAMPLES = 15
+EXAMPLES = 10
 
 
 @pytest.fixture

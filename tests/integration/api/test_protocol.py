@@ -27,7 +27,7 @@ def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/v1/jobs/", "/v2/alerts"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/nothing", "/v1/jobs/", "/v2/alerts"])
 def test_an_unknown_path(sqlite_api: Api, path: str) -> None:
     assert_problem(sqlite_api.call("GET", path), 404)
 

@@ -154,12 +154,21 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in second.stderr
 
 
-def test_the_limits_that_the_command_was_given(tmp_path: Path) -> None:
-    with served(tmp_path, {}, "--max-body", "1024", "--rate", "0.1", "--burst", "2") as server:
+def test_the_limits_that_the_command_was_given_and_the_metrics_that_processes_share(tmp_path: Path) -> None:
+    shared = tmp_path / "metrics"
+    shared.mkdir()
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(shared)}
+    with served(tmp_path, environment, "--max-body", "1024", "--rate", "0.1", "--burst", "2") as server:
         server.use(server.key() or "")
         large = {"alert_id": 1, "message": "x" * 2000}
         assert server.client.post("/v1/alerts", json=large).status_code == 413
         assert [server.client.get("/v1/jobs").status_code for _ in range(2)] == [200, 429]
+        # And another process that counts in the same files
+        counting = "from config.metrics import metrics; metrics().swept.labels('match').inc(41)"
+        subprocess.run(
+            [sys.executable, "-c", counting], env=os.environ | environment, timeout=SECONDS, check=True
+        )
+        assert 'tocsin_swept_total{stage="match"} 41.0' in server.client.get("/metrics").text
 
 
 @pytest.mark.timeout(240)
