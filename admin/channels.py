@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError, field_validator
-from pydantic.types import JsonValue  # noqa: TC002  # pydantic evaluates annotations
+from pydantic.types import JsonValue  # pydantic evaluates annotations
 
 from admin import tenants
 from admin.lookup import find_channel
 from admin.secrets import mask, reveal, unmask
-from model.alert import Identifier  # noqa: TC001  # as above
+from model.alert import Identifier  # as above
 from model.database import connection, transaction, utcnow
 from model.problems import InvalidInput, Problem, problems_of
 from model.tables import Channel, RoutingRule

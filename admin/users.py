@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.types import JsonValue  # noqa: TC002  # pydantic evaluates annotations
+from pydantic.types import JsonValue  # pydantic evaluates annotations
 
 from admin import tenants
 from model.alert import Identifier, Text

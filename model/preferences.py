@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from model.alert import Identifier  # noqa: TC001  # pydantic reads it at run time
+from model.alert import Identifier  # pydantic reads it at run time
 from model.states import Reason
 
 if TYPE_CHECKING:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+#: Problems of one object for which names are guessed.
+MAX_GUESSES = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong with the input.
@@ -52,14 +56,15 @@ def problems_of(error: ValidationError, *, prefix: str = "", known: Iterable[str
         prefix: the path of the validated object within the whole input.
         known: the names of its fields, to guess what a typo meant.
     """
-    return [
-        Problem(path(item["loc"], prefix), _rule(item, known)) for item in error.errors(include_input=False)
-    ]
+    items = error.errors(include_input=False)
+    # A guess is for the typos of a person: an object of ten thousand unknown names has none, and each costs time.
+    guesses = list(known) if len(items) <= MAX_GUESSES else []
+    return [Problem(path(item["loc"], prefix), _rule(item, guesses)) for item in items]
 
 
-def _rule(item: Any, known: Iterable[str]) -> str:
+def _rule(item: Any, known: list[str]) -> str:
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), list(known), n=1)
+        near = difflib.get_close_matches(str(item["loc"][-1])[:255], known, n=1)
         return "no such field" + (f"; did you mean {near[0]}?" if near else "")
     if item["type"] == "missing":
         return "required"

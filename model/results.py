@@ -78,7 +78,7 @@ def _result(job: Job, deliveries: Iterable[Delivery]) -> dict[str, Any]:
         "duration_ms": round((job.finished_at - job.accepted_at).total_seconds() * 1000, 3)
         if job.finished_at
         else None,
-        "all_succeeded": job.finished_at is not None and count["success"] + count["skipped"] == len(results),
+        "all_succeeded": bool(results) and count["success"] + count["skipped"] == len(results),
     }
 
 

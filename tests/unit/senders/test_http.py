@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import ipaddress
+import re
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
@@ -41,6 +43,7 @@ from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transi
 from tests.unit.senders.support import client, closed_port, loopback_settings, raw_server, receiving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from aiohttp.abc import ResolveResult
@@ -157,6 +160,39 @@ def test_excerpts_are_short_clean_and_redacted() -> None:
     assert CANARY not in excerpt
     assert len(excerpt) <= 200
     assert Answer(400, {}, f"got {url}".encode()).excerpt(url_secrets(url)) == "got ***"
+
+
+@given(
+    st.text(min_size=6, max_size=40),
+    st.binary(max_size=10),
+    st.binary(max_size=10),
+    st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]),
+)
+def test_a_secret_is_redacted_in_base64_wherever_it_stands(
+    secret: str, before: bytes, after: bytes, encode: Callable[[bytes], bytes]
+) -> None:
+    text = encode(before + secret.encode() + after).decode()
+    redacted = redact(text, [secret])
+    # What is left on either side is at most two characters that also hold bits of the secret.
+    left, _, right = redacted.partition("***")
+    assert "***" in redacted
+    assert len(left) + len(right) <= len(encode(before)) + len(encode(after)) + 4
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "QUxJQ0VkXw==",
+        base64.b64encode(b"\0alice-in-chains\0wonder/land?>").decode(),
+        "Basic YWxpY2UtaW4tY2hhaW5zOng=",
+    ],
+)
+def test_credentials_that_a_server_quotes_are_not_repeated(said: str) -> None:
+    redacted = redact(f"535 no: {said}", ["alice-in-chains", "wonder/land?>", "ALICEd_"])
+    assert "***" in redacted
+    for part in re.findall(r"[A-Za-z0-9+/]{8,}", redacted):
+        assert b"alice" not in base64.b64decode(part + "=" * (-len(part) % 4)).lower()
+        assert b"land" not in base64.b64decode(part + "=" * (-len(part) % 4)).lower()
 
 
 @given(st.text(min_size=4, max_size=40), st.text(), st.text())
@@ -540,7 +576,7 @@ def _subclasses(kind: type[Any]) -> set[type[Any]]:
 
 def _instance(kind: type[Exception]) -> Exception:
     """One of a library's errors, as it would be raised."""
-    key = ConnectionKey("example.org", 443, True, True, None, None, None)  # noqa: FBT003  # a tuple of aiohttp's
+    key = ConnectionKey("example.org", 443, True, True, None, None, None)  # a tuple of aiohttp's
     info = aiohttp.RequestInfo(httpx.URL("http://x/" + CANARY), "POST", {}, httpx.URL("http://x"))  # type: ignore[arg-type]  # never read
     if issubclass(kind, aiohttp.ClientConnectorCertificateError):
         return kind(key, ssl.SSLCertVerificationError(1, "no"))
