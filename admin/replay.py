@@ -69,7 +69,11 @@ class Replayed:
 
     def document(self) -> dict[str, Any]:
         """The same as JSON."""
-        return {"deliveries": self.deliveries, "jobs": len(self.jobs), "skipped": {str(why): number for why, number in self.skipped.items()}}
+        return {
+            "deliveries": self.deliveries,
+            "jobs": len(self.jobs),
+            "skipped": {str(why): number for why, number in self.skipped.items()},
+        }
 
 
 def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 10_000) -> Replayed:
