@@ -59,6 +59,9 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(name).setLevel(level)
     for name in ("httpx", "httpcore", "peewee", "peewee.pool", "peewee.migrations"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # At debug these tell the paths of requests, and so the tokens in them. Above, apprise's sender hears nothing.
+    for name in ("apprise", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

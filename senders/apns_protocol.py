@@ -338,14 +338,11 @@ class ApnsProtocol(APNsTLSClientProtocol):
 
     def _pump(self) -> None:
         """Send as much of the waiting bodies as the far side's windows allow, oldest first."""
+        window = self.conn.local_flow_control_window
         try:
             for stream_id, body in list(self._unsent.items()):
                 rest = body
-                while rest:
-                    window = self.conn.local_flow_control_window(stream_id)
-                    room = min(window, self.conn.max_outbound_frame_size)
-                    if room <= 0:
-                        break
+                while rest and (room := min(window(stream_id), self.conn.max_outbound_frame_size)) > 0:
                     chunk, rest = rest[:room], rest[room:]
                     self.conn.send_data(stream_id, chunk, end_stream=not rest)
                 if rest:
@@ -366,9 +363,8 @@ class ApnsProtocol(APNsTLSClientProtocol):
 
     def _settled(self) -> None:
         """After a change: close when all that was owed has come, else tell who waits."""
-        if self.is_gone:
-            if not self._streams:
-                self.close()
+        if self.is_gone and not self._streams:
+            self.close()
         elif self.room:
             self._on_capacity()
 

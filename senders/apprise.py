@@ -26,6 +26,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from senders.base import ChannelConfig, Notification, Sender
 from senders.http import EXCERPT, redact, url_secrets
+from senders.notes import Notes, links
 from senders.outcomes import Misconfigured, Receipt, Transient
 from senders.reach import UNKNOWN
 from senders.text import body, clip, level, one_line, title
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from senders.http import HttpClient
 
 MAX_URL: Final = 2048
+MAX_BODY: Final = 20_000
+"""Characters of title and message together, as of a mail; most services take less and say so to Apprise."""
+
 THREADS: Final = 8
 """Sends that a process makes through Apprise at a time; each has a thread, since Apprise blocks."""
 
@@ -60,6 +64,8 @@ FORBIDDEN: Final = frozenset({
 })  # fmt: skip
 
 _LOGGER: Final = "apprise"
+_TITLE_MARKUP: Final = 20
+"""Characters that Apprise puts around a title in the body, such as <b>, </b>, <br /> and a line break."""
 
 
 def _check_url(url: SecretStr) -> SecretStr:
@@ -122,19 +128,50 @@ def _notify(notification: Notification[AppriseConfig]) -> Receipt:
     library = _library()
     url = notification.config.url.get_secret_value()
     secrets = (*url_secrets(url), *urlsplit(url).netloc.replace("@", ":").split(":"))
+    notes = Notes(notification)
     with _Heard() as heard:
         service = library.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
         taken = service is not None and service.notify(
-            body=body(notification),
-            title=one_line(title(notification)),
-            notify_type=_kind(notification, library),
+            **_texts(notification, service, notes, library), notify_type=_kind(notification, library)
         )
     said = clip(one_line(redact("; ".join(heard), secrets)), EXCERPT)
     if service is None:
         raise Misconfigured("no match", said or "Apprise does not understand the URL")
     if not taken:
         raise Transient("failure", said or "Apprise gives no reason")
-    return Receipt("sent", detail=said or None)
+    return Receipt("sent", detail="; ".join(filter(None, (notes.detail, said))) or None)
+
+
+def _texts(
+    notification: Notification[Any], service: Any, notes: Notes, library: ModuleType
+) -> dict[str, Any]:
+    """Title and body as `service.notify` takes them: within the service's limits, the alert's link at the end.
+
+    Apprise sends what is too long as it is, for the service to refuse or to cut, unless the URL has
+    `overflow=split`, which makes several messages of it. So the limits of its plugin are kept here. Texts are
+    declared as such: Apprise then escapes what HTML or Markdown would mean, and escapes count.
+    """
+    plain = library.NotifyFormat.TEXT
+    shown_as = service.resolve_format(plain)
+
+    def cost(text: str) -> int:
+        return len(library.conversion.convert_between(plain, shown_as, text))
+
+    most = MAX_BODY if service.overflow_mode == "split" else min(MAX_BODY, service.body_maxlen)
+    if service.title_maxlen > 0:
+        heading = notes.clip("title", title(notification), service.title_maxlen)
+    else:  # Apprise makes it the first line of the body
+        heading = notes.clip("title", title(notification), most // 2, cost)
+    if service.title_maxlen <= 0 or service.overflow_amalgamate_title:
+        most -= cost(heading) + _TITLE_MARKUP
+    link = f"\n{url}" if (url := links(notification, notes).get("url")) else ""
+    if cost(link) > most // 2:
+        notes.add("details.url left out: the service takes too short messages")
+        link = ""
+    most -= cost(link)
+    # First without the escapes: to escape megabytes takes a while.
+    said = notes.clip("message", notes.clip("message", body(notification), most), most, cost)
+    return {"title": heading, "body": said + link, "body_format": plain}
 
 
 @functools.cache

@@ -12,6 +12,7 @@ An answer is judged by `classify`, a failure on the way by senders.http_errors.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import email.utils
 import html
@@ -63,6 +64,7 @@ EXCERPT: Final = 200
 _HEADERS: Final = {"user-agent": "tocsin", "accept": "*/*", "accept-encoding": "identity"}
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 _MIN_SECRET: Final = 4
+_URL_SAFE: Final = str.maketrans("+/", "-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +182,34 @@ def url_secrets(url: str) -> tuple[str, ...]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret replaced, also where it comes back escaped for a URL, JSON or HTML."""
+    """The text with every secret replaced, also where it comes back in base64 or escaped for a URL, JSON or HTML."""
     spellings: set[str] = set()
     for secret in secrets:
         plain = unquote(secret)
-        for spelling in (secret, plain, quote(plain), quote(plain, safe=""), quote_plus(plain)):
+        known = {secret, plain, quote(plain), quote(plain, safe=""), quote_plus(plain)}
+        known |= _base64_spellings(secret) | _base64_spellings(plain)
+        for spelling in known:
             spellings |= {spelling, spelling.replace("/", "\\/"), html.escape(spelling)}
     for spelling in sorted(spellings, key=len, reverse=True):
         if len(spelling) >= _MIN_SECRET:
             text = text.replace(spelling, "***")
     return text
+
+
+def _base64_spellings(plain: str) -> set[str]:
+    """The secret in base64 (RFC 4648, 4 and 5) alone, and what never changes where it stands in longer data.
+
+    So it comes back from a server that quotes AUTH LOGIN, AUTH PLAIN or Basic credentials: three bytes make
+    four characters, hence a secret looks different behind 0, 1 and 2 bytes, and the same but for its ends.
+    """
+    data = plain.encode()
+    if len(data) < _MIN_SECRET:
+        return set()
+    found = {base64.b64encode(data).decode()}
+    for before, first in ((0, 0), (1, 2), (2, 3)):
+        end = (before + len(data)) * 8 // 6
+        found.add(base64.b64encode(bytes(before) + data).decode()[first:end])
+    return found | {spelling.translate(_URL_SAFE) for spelling in found}
 
 
 class HttpClient:

@@ -15,11 +15,12 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from typing import TYPE_CHECKING, Any, Final
 
+from senders.notes import Notes, links
 from senders.template import TemplateFailedError, render
-from senders.text import body, clip, facts, level, one_line, template_notes, title, words
+from senders.text import body, facts, level, one_line, title, words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from senders.base import Notification
 
@@ -30,6 +31,9 @@ MAX_BODY: Final = 20_000
 MAX_FACTS: Final = 50
 MAX_NAME: Final = 100
 MAX_VALUE: Final = 1_000
+
+# An image is a link, too: one that a mail program fetches by itself tells its host who has read the mail.
+_LINK_NAMES: Final = {"url": "Open", "image_url": "Image"}
 
 _COLOURS: Final = {"info": "#2f6fde", "warning": "#c98a00", "error": "#d9541e", "critical": "#c8102e"}
 _CLOSED: Final = "#2e8b57"
@@ -45,13 +49,14 @@ _PAGE: Final = """\
 <p style="white-space:pre-line;margin:0 0 12px">{body}</p>
 <table role="presentation" style="border-collapse:collapse;font-size:14px">
 {rows}
-</table></div>
+</table>{links}</div>
 <p style="font-size:12px;opacity:.7">{footer}</p>
 </body></html>
 """
 _ROW: Final = (
     '<tr><td style="padding:2px 16px 2px 0;opacity:.7">{}</td><td style="padding:2px 0">{}</td></tr>'
 )
+_LINK: Final = '\n<p style="margin:12px 0 0"><a href="{}">{}</a></p>'
 
 
 def compose(
@@ -69,21 +74,18 @@ def compose(
         recipients: addr-specs of the To header, checked.
         subject_template: accepted by template.check_template; None for the alert's title.
     """
-    said, rows = body(notification), facts(notification)
-    notes = template_notes(notification)
-    if len(said) > MAX_BODY:
-        notes.append(f"message clipped to {MAX_BODY} characters")
+    notes = Notes(notification)
+    rows = facts(notification)
     if len(rows) > MAX_FACTS:
-        notes.append(f"{len(rows) - MAX_FACTS} details left out")
-    said = clip(said, MAX_BODY)
-    rows = [(clip(name, MAX_NAME), clip(value, MAX_VALUE)) for name, value in rows[:MAX_FACTS]]
-    heading = one_line(title(notification))
-    subject = ""
-    if subject_template is not None:
-        try:
-            subject = one_line(render(subject_template, words(notification)))
-        except TemplateFailedError as error:
-            notes.append(f"subject_template failed ({error}), the title was sent")
+        notes.add(f"{len(rows) - MAX_FACTS} details left out")
+    rows = [
+        (notes.clip("details", name, MAX_NAME), notes.clip("details", value, MAX_VALUE))
+        for name, value in rows[:MAX_FACTS]
+    ]
+    said = notes.clip("message", body(notification), MAX_BODY)
+    found = {_LINK_NAMES[name]: url for name, url in links(notification, notes).items()}
+    heading = notes.clip("title", title(notification), MAX_VALUE)
+    subject = _subject(subject_template, notification, notes) or heading
 
     # 7bit: not every server takes 8BITMIME, and what goes through one signed stays as it was signed.
     message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))
@@ -94,27 +96,53 @@ def compose(
     message["Date"] = notification.accepted_at
     message["From"] = sender
     message["To"] = [Address(addr_spec=recipient) for recipient in recipients]
-    message["Subject"] = clip(subject or heading, MAX_SUBJECT)
+    message["Subject"] = notes.clip("subject", subject, MAX_SUBJECT)
     message["Auto-Submitted"] = "auto-generated"
-    tenant = clip(one_line(notification.tenant_id), MAX_NAME)
+    tenant = notes.clip("tenant", one_line(notification.tenant_id), MAX_NAME)
     footer = f"{notification.event} · {tenant} · job {notification.job_id}"
-    message.set_content(_text(said, rows, footer))
-    message.add_alternative(_html(notification, heading, said, rows, footer), subtype="html")
-    return message, "; ".join(notes) or None
+    message.set_content(_text(said, rows, found, footer))
+    page = _html(said, rows, found, footer, heading=heading, colour=_colour(notification))
+    message.add_alternative(page, subtype="html")
+    return message, notes.detail
 
 
-def _text(said: str, rows: Sequence[tuple[str, str]], footer: str) -> str:
-    table = "\n".join(f"{name}: {value}" for name, value in rows)
-    return f"{said}\n\n{table}\n\n-- \n{footer}\n"
+def _subject(template: str | None, notification: Notification[Any], notes: Notes) -> str:
+    """What the template makes; empty where there is none, or it makes nothing."""
+    if template is None:
+        return ""
+    try:
+        subject = one_line(render(template, words(notification)))
+    except TemplateFailedError as error:
+        notes.add(f"subject_template failed ({error}), the title was sent")
+        return ""
+    if not subject:
+        notes.add("subject_template made no text, the title was sent")
+    return subject
+
+
+def _text(said: str, rows: Sequence[tuple[str, str]], found: Mapping[str, str], footer: str) -> str:
+    tables = ["\n".join(f"{name}: {value}" for name, value in table) for table in (found.items(), rows)]
+    return "\n\n".join([said, *filter(None, tables), f"-- \n{footer}\n"])
 
 
 def _html(
-    notification: Notification[Any], heading: str, said: str, rows: Sequence[tuple[str, str]], footer: str
+    said: str,
+    rows: Sequence[tuple[str, str]],
+    found: Mapping[str, str],
+    footer: str,
+    *,
+    heading: str,
+    colour: str,
 ) -> str:
     return _PAGE.format(
-        title=html.escape(clip(heading, MAX_VALUE)),
-        colour=_CLOSED if notification.event == "CLOSED" else _COLOURS[level(notification)],
+        title=html.escape(heading),
+        colour=colour,
         body=html.escape(said),
         rows="\n".join(_ROW.format(html.escape(name), html.escape(value)) for name, value in rows),
+        links="".join(_LINK.format(html.escape(url), name) for name, url in found.items()),
         footer=html.escape(footer),
     )
+
+
+def _colour(notification: Notification[Any]) -> str:
+    return _CLOSED if notification.event == "CLOSED" else _COLOURS[level(notification)]

@@ -7,8 +7,9 @@ Set up:
     3. `retain: true` keeps the last event on the broker, so that who subscribes later sees the alert's state:
        CLOSED then replaces OPEN. Use a topic of its own for that.
 
-The payload is a webhook's JSON body. MQTT 5 brokers also get the content type, the notification's id and
-thread as user properties, and an expiry; a broker that refuses version 5 is spoken to in 3.1.1.
+The payload is a webhook's JSON body; where the channel has templates, `data` has the `title` and `body` that
+they make. MQTT 5 brokers also get the content type, the notification's id and thread as user properties, and
+an expiry; a broker that refuses version 5 is spoken to in 3.1.1.
 
 Facts: https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html 2.4 (reason codes), 3.3.2.3
 (properties), 4.7 (topics); MQTT 3.1.1, 3.1.2.2 (what an old broker answers to version 5)
@@ -36,9 +37,10 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from senders.base import ChannelConfig, Notification, Sender
 from senders.http_errors import CONNECT_TIMEOUT
 from senders.mqtt_connection import Connection
+from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import UNKNOWN, addresses, check_host, tls_context, tls_failure, unconnected
-from senders.text import body, clip, json_length, one_line, rfc3339, to_json
+from senders.text import body, clean, json_length, one_line, rfc3339, title, to_json
 
 if TYPE_CHECKING:
     from config import Settings
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 MAX_PAYLOAD: Final = 20_000
 """Bytes, as for a webhook."""
+
+MAX_TITLE: Final = 1000
 
 MAX_TOPIC: Final = 1024
 """Bytes; MQTT takes 65,535, brokers and dashboards less."""
@@ -294,13 +298,18 @@ def _check_limits(connection: Connection, config: MqttConfig, content: bytes) ->
 
 
 def _payload(notification: Notification[MqttConfig]) -> tuple[bytes, str | None]:
-    """The JSON, and a note on what was left out."""
+    """The JSON, and a note on what was left out: the details first, then the texts' ends."""
+    notes = Notes(notification)
     data: dict[str, Any] = {
         **notification.alert,
         "event_type": notification.event,
         "tenant_id": notification.tenant_id,
         "job_id": notification.job_id,
     }
+    if notification.config.title_template is not None:
+        data["title"] = notes.clip("title", title(notification), MAX_TITLE)
+    if notification.config.body_template is not None:
+        data["body"] = body(notification)
     whole = {
         "type": f"alert.{notification.event.lower()}",
         "timestamp": rfc3339(notification.accepted_at),
@@ -308,11 +317,18 @@ def _payload(notification: Notification[MqttConfig]) -> tuple[bytes, str | None]
     }
     content = to_json(whole)
     if len(content) <= MAX_PAYLOAD:
-        return content, None
-    data |= {"details": {}, "message": "", "truncated": True}
-    room = MAX_PAYLOAD - len(to_json(whole))
-    data["message"] = clip(body(notification), max(room, 0), json_length)
-    return to_json(whole), f"{len(content)} bytes shortened: details left out, message clipped"
+        return content, notes.detail
+    notes.add(f"{len(content)} bytes shortened")
+    if data.get("details"):
+        notes.add("details left out")
+    data |= {"details": {}, "truncated": True}
+    for name in ("message", "body"):
+        text = data.get(name)
+        if isinstance(text, str) and len(to_json(whole)) > MAX_PAYLOAD:
+            data[name] = ""
+            room = MAX_PAYLOAD - len(to_json(whole))
+            data[name] = notes.clip(name, clean(text), max(room, 0), json_length)
+    return to_json(whole), notes.detail
 
 
 def _properties(

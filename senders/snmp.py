@@ -9,6 +9,7 @@ Set up:
 
 A trap is sent, never known to be delivered: the receipt says "sent". An inform is answered, or tried again.
 CLOSED has a notification of its own, which clears what the others raised with the same tocsinThread.
+The MIB has no title: what a channel's title_template makes begins the message.
 
 Facts: RFC 3417 3 (UDP), RFC 3411 5 (SnmpEngineID), RFC 3414 (users and keys); more in senders.snmp_engine
 """
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
+from senders.notes import Notes
 from senders.outcomes import Receipt, Transient
 from senders.reach import addresses, check_host
 
@@ -101,7 +103,7 @@ class SnmpSender(Sender[SnmpConfig]):
         self._engines: OrderedDict[_Key, Any] = OrderedDict()
 
     async def send(self, notification: Notification[SnmpConfig]) -> Receipt:
-        """Send one notification. For v3 traps the receipt's detail names our engine id.
+        """Send one notification. The receipt's detail says what was clipped, and for v3 traps our engine id.
 
         Raises:
             Transient: an inform was not answered; or the name does not resolve.
@@ -110,18 +112,19 @@ class SnmpSender(Sender[SnmpConfig]):
         """
         config, deadline = notification.config, self.settings.send_deadline
         networks = self.settings.allowed_networks
+        notes = Notes(notification)
         try:
             async with asyncio.timeout(deadline):
                 address, *_ = await addresses(config.host, config.port, socket.SOCK_DGRAM, networks)
                 engine = self._engine((config, notification.tenant_id, address))
-                code = await self._pysnmp.notify(engine, notification, address, deadline)
+                code = await self._pysnmp.notify(engine, notification, notes, address, deadline)
         except TimeoutError:
             raise Transient("timeout", f"no answer to the inform in {deadline:g} s") from None
         except self._pysnmp.PySnmpError as error:
             raise self._pysnmp.translate(error) from None
         if config.version == "3" and config.notification == "trap":
-            return Receipt(code, detail=f"engine id 0x{engine_id(config, notification.tenant_id).hex()}")
-        return Receipt(code)
+            notes.add(f"engine id 0x{engine_id(config, notification.tenant_id).hex()}")
+        return Receipt(code, detail=notes.detail)
 
     def _engine(self, key: _Key) -> Any:
         """The engine of one channel and address: a shared one repeats a trap for every target it knows."""

@@ -14,7 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from senders.outcomes import Misconfigured, Rejected, SendError, Transient
-from senders.text import body, clip, level, one_line, rfc3339, utf8_length
+from senders.text import body, level, one_line, rfc3339, title, utf8_length
 
 with warnings.catch_warnings():
     # Where there is pysmi, pysnmp imports it by names that pysmi calls deprecated.
@@ -29,6 +29,7 @@ with warnings.catch_warnings():
 
 if TYPE_CHECKING:
     from senders.base import Notification
+    from senders.notes import Notes
     from senders.snmp import SnmpConfig
 
 __all__ = ["ARC", "PySnmpError", "answered", "make_engine", "notify", "translate", "variables"]
@@ -113,6 +114,7 @@ def _set_clock(engine: hlapi.SnmpEngine, now: float) -> None:
 async def notify(
     engine: hlapi.SnmpEngine,
     notification: Notification[SnmpConfig],
+    notes: Notes,
     address: tuple[str, int],
     deadline: float,
 ) -> str:
@@ -121,6 +123,7 @@ async def notify(
     Args:
         engine: the channel's own.
         notification: what to say, and in its config to whom.
+        notes: learns what had to be clipped.
         address: where to, numeric.
         deadline: seconds for all of it; an inform is repeated once, in good time before.
 
@@ -141,7 +144,7 @@ async def notify(
     answer: asyncio.Future[tuple[Any, Any]] = asyncio.get_running_loop().create_future()
     objects = [
         (_TRAP_OID, ObjectIdentifier(f"{ARC}.0.{_EVENTS[notification.event]}")),
-        *variables(notification),
+        *variables(notification, notes),
     ]
     NotificationOriginator().send_varbinds(engine, name, None, b"", objects, _settle, answer)
     if config.notification == "trap":
@@ -175,26 +178,29 @@ def _credentials(config: SnmpConfig) -> hlapi.CommunityData | hlapi.UsmUserData:
     )
 
 
-def variables(notification: Notification[Any]) -> list[tuple[str, OctetString | Integer32]]:
-    """The objects of TOCSIN-MIB in its order, texts clipped to their sizes."""
+def variables(notification: Notification[Any], notes: Notes) -> list[tuple[str, OctetString | Integer32]]:
+    """The objects of TOCSIN-MIB in its order, texts clipped to their sizes and noted."""
     alert = notification.alert
+    said = body(notification)
+    if notification.config.title_template is not None:
+        said = f"{title(notification)}: {said}"
 
-    def text(value: object, limit: int = MAX_SHORT) -> OctetString:
-        return OctetString(clip(one_line(value), limit, utf8_length).encode())
+    def text(name: str, value: object, limit: int = MAX_SHORT) -> OctetString:
+        return OctetString(notes.clip(name, one_line(value), limit, utf8_length).encode())
 
     values = (
-        text(notification.tenant_id),
-        text(alert.get("alert_id")),
-        text(notification.thread),
-        text(str(notification.id)),
+        text("tenant", notification.tenant_id),
+        text("alert_id", alert.get("alert_id")),
+        text("thread", notification.thread),
+        text("id", str(notification.id)),
         Integer32(_EVENTS[notification.event]),
         Integer32(_LEVELS[level(notification)]),
         Integer32(max(0, min(notification.severity, _MAX_INTEGER))),
-        text(alert.get("alert_type") or ""),
-        text(alert.get("device_id") or ""),
-        text(alert.get("site_id") or ""),
-        text(alert.get("triggered_at") or rfc3339(notification.accepted_at)),
-        text(body(notification), MAX_MESSAGE),
+        text("alert_type", alert.get("alert_type") or ""),
+        text("device_id", alert.get("device_id") or ""),
+        text("site_id", alert.get("site_id") or ""),
+        text("triggered_at", alert.get("triggered_at") or rfc3339(notification.accepted_at)),
+        text("message", said, MAX_MESSAGE),
     )
     return [(f"{ARC}.1.{number}.0", value) for number, value in enumerate(values, 1)]
 

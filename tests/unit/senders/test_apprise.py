@@ -2,14 +2,28 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
 from apprise.plugins import N_MGR
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from senders.apprise import FORBIDDEN, SCHEMES, AppriseConfig, AppriseSender, _library
+from senders.apprise import (
+    FORBIDDEN,
+    MAX_BODY,
+    SCHEMES,
+    AppriseConfig,
+    AppriseSender,
+    _asset,
+    _library,
+    _texts,
+)
+from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Transient
 from tests.unit.senders.support import (
     closed_port,
@@ -31,6 +45,7 @@ def unchecked(url: str) -> AppriseConfig:
 
 @pytest.fixture
 async def sender() -> AsyncIterator[AppriseSender]:
+    _library()  # here, since it may take most of the deadline on a busy machine
     sending = AppriseSender(loopback_settings(send_deadline=3), None)  # type: ignore[arg-type]  # makes no request of ours
     yield sending
     await sending.aclose()
@@ -145,6 +160,102 @@ def test_parameters_that_read_files_or_undo_tls_are_refused(name: str, spelling:
         query = spelling.format(name.upper() if spelling == "{}=" else name)
     with pytest.raises(ValidationError, match=re.escape(f"must not set {name}")):
         AppriseConfig(url=SecretStr(f"tgram://1:token/chat?{query}"))
+
+
+SERVICES = {
+    "tgram": "tgram://123456789:abcdefg_hijklmnop/12315544/",
+    "discord": "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js",
+    "nexmo": "nexmo://ac1234567:aaaaaaaaaaaaaaaa@15551234567/15551234568",
+    "splunk": "splunk://route@db78c2c4-0d8f-4f4b-8c4e-5d7b7e0f4d3a",
+    "twist": "twist://password:user@example.org/general",
+    "pover": "pover://" + "u" * 30 + "@" + "t" * 30,
+    "lark": "lark://abcdefgh-1234-5678-abcd-abcdefghijkl",
+    "threema": "threema://*THEGWID@secret/15551234567",
+    "join": "join://" + "a" * 32 + "/android",
+}
+
+
+def prepared(url: str, **alert: Any) -> tuple[Any, list[dict[str, Any]], str | None]:
+    """The service, what it would be given to send, and the note; nothing is sent."""
+    service = _library().Apprise.instantiate(url, asset=_asset())
+    assert service is not None
+    sent = notification(AppriseConfig(url=SecretStr(url)), alert=alert)
+    notes = Notes(sent)
+    return service, list(service._build_send_calls(**_texts(sent, service, notes, _library()))), notes.detail
+
+
+@pytest.mark.parametrize("scheme", SERVICES)
+@hypothesis.settings(max_examples=15, deadline=None)
+@given(
+    said=st.text(max_size=300) | st.text(alphabet="<&>*_[](`\\ \n🔥é", max_size=200), times=st.integers(1, 60)
+)
+def test_every_service_gets_one_message_of_its_size(scheme: str, said: str, times: int) -> None:
+    service, calls, note = prepared(
+        SERVICES[scheme],
+        message=said * times,
+        device_id=said,
+        details={"url": "https://example.org/?a=1&b=2"},
+    )
+    (call,) = calls
+    assert len(call["body"]) <= service.body_maxlen
+    assert len(call["title"]) <= max(service.title_maxlen, 0)
+    assert ("…" in call["title"] + call["body"]) <= (note is not None)
+
+
+@pytest.mark.parametrize("scheme", SERVICES)
+def test_megabytes_are_clipped_and_said(scheme: str) -> None:
+    began = time.monotonic()
+    service, (call,), note = prepared(SERVICES[scheme], message="a <b> & c\n" * 500_000)
+    assert len(call["body"]) <= service.body_maxlen
+    assert note == "clipped: message"
+    assert time.monotonic() - began < 3
+
+
+def test_several_messages_are_the_tenants_choice_and_bounded() -> None:
+    service, calls, note = prepared(SERVICES["discord"] + "?overflow=split", message="word " * 1_000_000)
+    assert 2 <= len(calls) <= 2 * MAX_BODY // service.body_maxlen
+    assert note == "clipped: message"
+
+
+def test_the_link_is_the_last_line_and_stays_whole() -> None:
+    url = "https://example.org/alerts/4711?a=1&b=2"
+    for message in ("Smoke", "Smoke " * 1000):
+        _, (call,), _ = prepared(SERVICES["threema"], message=message, details={"url": url})
+        assert call["body"].splitlines()[-1] == url
+    _, (call,), _ = prepared(SERVICES["tgram"], message="Smoke", details={"url": url})
+    assert "a=1&amp;b=2" in call["body"]
+    _, (call,), note = prepared(SERVICES["nexmo"], details={"url": "https://example.org/" + "x" * 100})
+    assert "example.org" not in call["body"]
+    assert note == "details.url left out: the service takes too short messages"
+    _, (call,), note = prepared(SERVICES["threema"], details={"url": "javascript:alert(1)"})
+    assert "javascript" not in call["body"]
+    assert (note or "").startswith("details.url left out: it must")
+
+
+def test_what_html_would_mean_is_escaped() -> None:
+    """Telegram refuses a whole message for one tag that it does not know."""
+    _, (call,), _ = prepared(SERVICES["tgram"], message="temperature <5 & <script>")
+    assert "&lt;5" in call["body"]
+    assert "<script>" not in call["body"]
+
+
+async def test_a_channels_templates_make_title_and_message(sender: AppriseSender) -> None:
+    async with receiving() as receiver:
+        config = unchecked(receiver.url).model_copy(
+            update={"title_template": "Hall {{ alert.site_id }}", "body_template": "{{ alert.nothing }}"}
+        )
+        result = await outcome(sender, notification(config))
+    assert receiver.requests[0].json["title"] == "Hall berlin"
+    assert receiver.requests[0].json["message"] == "Smoke in the hall"
+    assert result == Receipt("sent", detail="body_template made no text, the standard one was sent")
+
+
+async def test_a_body_of_megabytes_goes_out_short(sender: AppriseSender) -> None:
+    async with receiving() as receiver:
+        sent = notification(unchecked(receiver.url), alert={"message": "Smoke " * 1_000_000})
+        result = await outcome(sender, sent)
+    assert len(receiver.requests[0].json["message"]) <= MAX_BODY
+    assert result == Receipt("sent", detail="clipped: message")
 
 
 def test_few_retries_unless_the_channel_says_otherwise() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import email.policy
 import inspect
 import re
@@ -195,6 +196,29 @@ async def test_a_password_is_not_sent_in_the_clear() -> None:
     assert isinstance(result, Misconfigured)
     assert result.code == "no tls"
     assert not mailbox.logins
+
+
+@pytest.mark.parametrize("offered", [b"PLAIN", b"LOGIN", b"PLAIN LOGIN", b"CRAM-MD5"])
+async def test_a_server_that_quotes_the_login_gives_nothing_away(offered: bytes) -> None:
+    async def quote(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 hello\r\n")
+        while heard := await reader.readline():
+            if heard.startswith(b"EHLO"):
+                writer.write(b"250-me\r\n250 AUTH " + offered + b"\r\n")
+            elif heard.split() == [b"AUTH", b"CRAM-MD5"]:
+                writer.write(b"334 PDE4OTYuNjk3QHBvc3RvZmZpY2U+\r\n")
+            else:
+                writer.write(b"535 5.7.8 no: " + heard.strip() + b"\r\n")
+
+    async with raw_server(quote) as url:
+        port = int(url.rpartition(":")[2])
+        result = await outcome(sender(), mail(Mailbox(port=port), login="canary-ann:canary-9f3a@"))
+    assert isinstance(result, Misconfigured)
+    assert "***" in result.detail
+    for word in re.findall(r"[A-Za-z0-9+/]{6,}", result.detail):
+        for cut in range(4):
+            part = word[cut:]
+            assert b"canar" not in base64.b64decode(part[: len(part) // 4 * 4])
 
 
 async def test_a_server_without_logins_needs_a_person() -> None:
@@ -415,6 +439,74 @@ class _Tags(HTMLParser):
 
 def test_a_subject_may_name_what_every_template_may() -> None:
     assert set(words(notification(EmailConfig(to=("a@b.org",))))) == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("template", "note"),
+    [("{{ alert.nothing }}", "subject_template made no text, the title was sent"), ("{{ title }}", None)],
+)
+async def test_a_template_that_makes_nothing_is_noted(template: str, note: str | None) -> None:
+    async with mail_server() as mailbox:
+        result = await sender().send(mail(mailbox, subject_template=template))
+    assert mailbox.parsed()["Subject"] == "Error: smoke detected at cam-3, berlin"
+    assert result.detail == note
+
+
+def _composed(config: EmailConfig, alert: dict[str, Any]) -> tuple[str, str, str | None]:
+    """Text, HTML and note of a mail."""
+    sent = notification(config, alert=alert)
+    message, note = compose(
+        sent, sender=_address(FROM), recipients=config.to, subject_template=config.subject_template
+    )
+    parsed = message_from_bytes(message.as_bytes(), policy=email.policy.default)
+    parts = [parsed.get_body((kind,)) for kind in ("plain", "html")]
+    text, html = (part.get_content().replace("\r\n", "\n") for part in parts if part is not None)
+    return text, html, note
+
+
+def test_a_mail_links_to_the_alert_and_fetches_no_image() -> None:
+    url, image = "https://example.org/a?x=1&y=\"<b>'", "https://example.org/cam-3.jpg"
+    text, html, note = _composed(EmailConfig(to=("a@b.org",)), {"details": {"url": url, "image_url": image}})
+    assert f"\n\nOpen: {url}\nImage: {image}\n\nSeverity: error (3)\n" in text
+    assert '<a href="https://example.org/a?x=1&amp;y=&quot;&lt;b&gt;&#x27;">Open</a>' in html
+    assert f'<a href="{image}">Image</a>' in html
+    assert "<img" not in html
+    assert note is None
+
+
+def test_a_link_that_is_none_costs_only_itself() -> None:
+    bad = {"details": {"url": "javascript:alert(1)", "image_url": "data:image/png;base64,x"}}
+    text, html, note = _composed(EmailConfig(to=("a@b.org",)), bad)
+    assert "javascript" not in text + html
+    assert "href" not in html
+    assert note is not None
+    assert note.count("left out: it must") == 2
+
+
+def test_what_is_clipped_or_left_out_is_named() -> None:
+    long = {
+        "message": "m" * 30_000,
+        "device_id": "d" * 2000,
+        "details": {f"key {number}": "v" for number in range(60)},
+    }
+    _, html, note = _composed(EmailConfig(to=("a@b.org",), subject_template="{{ alert.message }}"), long)
+    assert note == "16 details left out; clipped: details, message, title, subject"
+    assert "m" * 20_001 not in html
+    *_, note = _composed(EmailConfig(to=("a@b.org",)), {"details": {"trace": "x" * 1001}})
+    assert note == "clipped: details"
+
+
+def test_a_channels_templates_make_heading_and_message() -> None:
+    config = EmailConfig(
+        to=("a@b.org",),
+        title_template="Hall {{ alert.site_id }}",
+        body_template="{% if event > severity %}x{% endif %}",
+    )
+    text, html, note = _composed(config, {})
+    assert "Hall berlin</h1>" in html
+    assert text.startswith("Smoke in the hall\n")
+    assert note is not None
+    assert note.startswith("body_template failed (")
 
 
 async def test_a_template_that_fails_for_an_alert_costs_nothing_but_its_words() -> None:

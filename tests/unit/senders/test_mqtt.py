@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
 import subprocess
 import time
@@ -335,6 +336,49 @@ def test_a_payload_is_json_of_bounded_size_whatever_the_alert_holds(
     content, note = _payload(delivery)
     assert len(content) <= MAX_PAYLOAD
     assert orjson.loads(content)["data"].get("truncated", False) == (note is not None)
+
+
+async def test_a_channels_templates_are_in_the_data(sender: MqttSender, port: int) -> None:
+    templates: dict[str, Any] = {
+        "title_template": "Hall {{ alert.site_id }}",
+        "body_template": "{{ body | upper }}",
+    }
+    async with subscriber(port) as client:
+        result = await sender.send(sent(port, topic="templates", **templates))
+        while str((message := await next_message(client)).topic) != "templates":
+            pass  # what another test had the broker retain
+    data = orjson.loads(message.payload)["data"]
+    assert data["title"] == "Hall berlin"
+    assert data["body"] == "SMOKE IN THE HALL"
+    assert data["message"] == "Smoke in the hall"
+    assert result.detail is None
+
+
+def _data(alert: dict[str, Any], **templates: str) -> tuple[dict[str, Any], str | None]:
+    content, note = _payload(notification(config(1883, **templates), alert=alert))
+    assert len(content) <= MAX_PAYLOAD
+    return orjson.loads(content)["data"], note
+
+
+def test_what_does_not_fit_is_shortened_in_order_and_named() -> None:
+    # Given details that are too large, then they alone are left out
+    data, note = _data({"details": {"x": "y" * 30_000}})
+    assert (data["details"], data["message"], data["truncated"]) == ({}, "Smoke in the hall", True)
+    assert re.fullmatch(r"\d+ bytes shortened; details left out", note or "")
+    # Given a message that is too large beside what a template says of it, then what the template says stays
+    data, note = _data({"message": "m" * 30_000, "details": {}}, body_template="{{ event }} " * 9)
+    assert data["body"].startswith("OPEN OPEN")
+    assert data["message"].endswith("…")
+    assert re.fullmatch(r"\d+ bytes shortened; clipped: message", note or "")
+    # Given a template that repeats a large message, then both are clipped
+    data, note = _data({"message": "é" * 30_000}, title_template="{{ body }}", body_template="{{ body }}" * 4)
+    assert data["body"].endswith("é…")
+    assert len(data["title"]) == 1000
+    assert re.fullmatch(r"\d+ bytes shortened; details left out; clipped: title, message, body", note or "")
+    # Given a template that says nothing, then that is noted
+    data, note = _data({}, title_template="{{ alert.nothing }}")
+    assert data["title"] == "Error: smoke detected at cam-3, berlin"
+    assert note == "title_template made no text, the standard one was sent"
 
 
 def test_an_error_of_no_kind_is_transient_only_if_the_connection_broke() -> None:

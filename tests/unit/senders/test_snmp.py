@@ -17,6 +17,7 @@ from pysnmp.proto import errind
 from pysnmp.proto.api import v2c
 
 import senders
+from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.snmp import SnmpConfig, SnmpSender, engine_id
 from senders.snmp_engine import ARC, MAX_MESSAGE, MAX_SHORT, answered, translate, variables
@@ -249,6 +250,42 @@ def test_a_bad_config_is_refused_with_its_rule(fields: dict[str, Any], rule: str
     assert "authsecret1" not in str(caught.value)
 
 
+async def test_what_is_clipped_is_named_beside_the_engine_id(sender: SnmpSender) -> None:
+    long = {"message": "m" * 500, "device_id": "é" * 49, "site_id": "s" * 96}
+    port = free_udp_port()
+    result = await sender.send(notification(config(port, **V2C), alert=long))
+    assert result == Receipt("sent", detail="clipped: device_id, message")
+    result = await sender.send(notification(config(port, **V3), alert=long))
+    assert (
+        result.detail
+        == f"engine id 0x{engine_id(config(port, **V3), 'acme').hex()}; clipped: device_id, message"
+    )
+
+
+@pytest.mark.parametrize(
+    ("templates", "said", "note"),
+    [
+        ({}, "Smoke in the hall", None),
+        ({"body_template": "{{ alert.site_id }}: {{ body }}"}, "berlin: Smoke in the hall", None),
+        ({"title_template": "Hall {{ alert.site_id }}"}, "Hall berlin: Smoke in the hall", None),
+        ({"title_template": "{{ level }}", "body_template": "{{ event }}"}, "error: OPEN", None),
+        (
+            {"body_template": "{{ alert.nothing }}"},
+            "Smoke in the hall",
+            "body_template made no text, the standard one was sent",
+        ),
+    ],
+)
+async def test_a_channels_templates_make_the_message(
+    sender: SnmpSender, tmp_path: Path, templates: dict[str, str], said: str, note: str | None
+) -> None:
+    with trap_daemon(tmp_path, "authCommunity log canary-c0ffee") as daemon:
+        result = await sender.send(notification(config(daemon.port, **V2C, **templates)))
+        (line,) = await daemon.wait(1)
+    assert f'.{ARC}.1.12.0 = STRING: "{said}"' in line
+    assert result == Receipt("sent", detail=note)
+
+
 def test_an_engine_id_is_stable_and_the_channels_own() -> None:
     known = config(162, **PRIV)
     rotated = config(162, **{**PRIV, "auth_key": "another-key"})
@@ -268,7 +305,8 @@ def test_sizes_are_those_of_the_mib_and_of_one_datagram(
 ) -> None:
     alert = {"alert_id": kind, "alert_type": kind, "device_id": said, "site_id": said, "message": said}
     sent = notification(config(162, **V2C), alert=alert, tenant_id=tenant, severity=severity)
-    values = variables(sent)
+    notes = Notes(sent)
+    values = variables(sent, notes)
     texts = [
         value.asOctets()
         for _, value in values
@@ -276,6 +314,7 @@ def test_sizes_are_those_of_the_mib_and_of_one_datagram(
     ]
     assert all(len(text) <= MAX_SHORT for text in texts[:-1])
     assert len(texts[-1]) <= MAX_MESSAGE
+    assert any(text.endswith("…".encode()) for text in texts) <= (notes.detail is not None)
     for text in texts:
         assert not re.search("[\x00-\x1f\x7f]", text.decode())
     pdu = v2c.SNMPv2TrapPDU()
@@ -301,7 +340,8 @@ def test_the_mibs_names_are_the_numbers_that_are_sent() -> None:
         assert oids[f"tocsinAlert{event.capitalize()}"] == f"{ARC}.0.{number}"
     names = ("Tenant", "AlertId", "Thread", "NotificationId", "Event", "Level", "Severity", "AlertType", "Device",
              "Site", "TriggeredAt", "Message")  # fmt: skip
-    sent = [oid for oid, _ in variables(notification(config(162, **V2C)))]
+    plain = notification(config(162, **V2C))
+    sent = [oid for oid, _ in variables(plain, Notes(plain))]
     assert [f"{oids[f'tocsin{name}']}.0" for name in names] == sent
     assert f"SIZE (0..{MAX_SHORT})" in (
         text := Path(folders.split(":", maxsplit=1)[0], "TOCSIN-MIB.txt").read_text()
