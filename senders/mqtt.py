@@ -89,7 +89,7 @@ def _check_topic(topic: str) -> str:
 def _check_ca(pem: str) -> str:
     try:
         ssl.create_default_context(cadata=pem)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, TypeError, ValueError):
         raise ValueError("must be certificates as PEM text") from None
     return pem
 
