@@ -58,6 +58,9 @@ def cycles(
         for fault in FAULTS:
             if wanted and fault.name not in wanted:
                 continue
+            if not fault.possible():
+                sys.stdout.write(f"{fault.name}: this machine cannot make it\n")
+                continue
             running = running or (
                 servers.enter_context(PostgresServer()),
                 servers.enter_context(RabbitServer()),

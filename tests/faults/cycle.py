@@ -81,8 +81,8 @@ class Fault:
         cuttable: needs links that can be cut.
         settings: of the workers.
         group_environment: of one group alone.
-        window: seconds around the fault within which a send counts as in flight at it.
         producer: more arguments of the producer.
+        possible: whether this machine can make it.
     """
 
     name: str
@@ -95,6 +95,7 @@ class Fault:
     settings: dict[str, str] = field(default_factory=dict)
     group_environment: Callable[[Path], dict[int, dict[str, str]]] = lambda _directory: {}
     producer: tuple[str, ...] = ()
+    possible: Callable[[], bool] = lambda: True
 
 
 class HasHooks(Protocol):

@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 
 from config import load_settings
 from model.database import connection, database, open_database, utcnow
-from tests.faults.faults import faketime
+from tests.faults.faults import can_step_clocks, stepped_clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +40,12 @@ def _told(url: str, **environment: str) -> list[datetime]:
     return [datetime.fromisoformat(line) for line in ran.stdout.splitlines()]
 
 
-def test_a_wrong_wall_clock_is_put_right_by_the_server(postgres_url: str) -> None:
-    library = faketime()
-    if library is None:
-        pytest.skip("libfaketime is missing: apt-get install libfaketime")
-    stepped = {"LD_PRELOAD": str(library), "FAKETIME": "-3600", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    before, after, wall = _told(postgres_url, **stepped)
+@pytest.mark.skipif(
+    not can_step_clocks(), reason="it takes Linux and a C compiler: apt-get install gcc libc6-dev"
+)
+def test_a_wrong_wall_clock_is_put_right_by_the_server(postgres_url: str, tmp_path: Path) -> None:
+    (tmp_path / "clock").write_text("-3600")
+    before, after, wall = _told(postgres_url, **stepped_clock(tmp_path, tmp_path / "clock"))
 
     now = datetime.now(UTC)
     assert now - before > timedelta(minutes=59)
