@@ -29,6 +29,7 @@ from senders.base import Notification
 from senders.email import EmailSender
 from senders.http import url_secrets
 from senders.mail_message import compose
+from senders.notes import Notes
 from senders.outcomes import NotConfigured, SendError
 from senders.pagerduty import PagerDutySender
 from senders.push_content import fit
@@ -213,7 +214,8 @@ def _snmp(_settings: Settings, notification: Notification[Any]) -> _Content:
     from senders.snmp_engine import variables  # noqa: PLC0415  # pysnmp takes half a second to import
 
     config = notification.config
-    lines = [f"{oid} = {value.prettyPrint()}" for oid, value in variables(notification)]
+    notes = Notes(notification)
+    lines = [f"{oid} = {value.prettyPrint()}" for oid, value in variables(notification, notes)]
     return _Content(f"SNMP {config.notification}, version {config.version}", "\n".join(lines))
 
 
