@@ -190,7 +190,7 @@ def run(stack: Stack, fault: Fault, size: Size, number: int, *, patience: float 
     cycle = Cycle(stack, size, tenant, produce(*fault.producer))
     with Sampler(tenant) as sampler:
         # When a third of the load is on its way, the fault strikes
-        _wait_for_arrivals(stack, offset, size.alerts)
+        _wait_for_arrivals(stack, offset, size.alerts, cycle.producer)
         began = time.time()
         fault.strike(cycle)
         fault.heal(cycle)
@@ -213,10 +213,12 @@ def run(stack: Stack, fault: Fault, size: Size, number: int, *, patience: float 
     return account
 
 
-def _wait_for_arrivals(stack: Stack, offset: int, number: int) -> None:
-    """Until the far side has written so many lines beyond an offset of its log."""
+def _wait_for_arrivals(stack: Stack, offset: int, number: int, producer: subprocess.Popen[bytes]) -> None:
+    """Until the far side has written so many lines beyond an offset of its log, or the producer has ended."""
 
     def arrived() -> bool:
+        if producer.poll() is not None:
+            return True
         with stack.far.record.open("rb") as record:
             record.seek(offset)
             return record.read().count(b"\n") >= number
