@@ -79,6 +79,10 @@ class Pulse:
             raise FullError
         changed = asyncio.Event()
         self._listeners.setdefault(tenant_id, set()).add(changed)
+        if tenant_id not in self._seen:
+            # Before the greeting, upon which the page looks for itself: nothing falls in between.
+            with contextlib.suppress(*DATABASE_AWAY):
+                self._seen[tenant_id] = await to_thread.run_sync(self._look, tenant_id)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         loop = asyncio.get_running_loop()

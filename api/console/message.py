@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from config import Settings
     from model.tables import Delivery, Job
 
+#: Schemes in whose URLs a host is a host.
+_WITH_HOSTS = frozenset({"http", "https", "smtp", "smtps"})
+
 #: Shorter values are no secrets worth the name, and would mask half of the text.
 SHORTEST_SECRET = 6
 
@@ -240,7 +243,10 @@ def _secrets(value: Any) -> Iterable[str]:
         plain = value.get_secret_value()
         parts = {plain, *plain.split()}
         if "://" in plain:
-            parts |= {*url_secrets(plain), urlsplit(plain).username or "", urlsplit(plain).password or ""}
+            url = urlsplit(plain)
+            parts |= {*url_secrets(plain), url.username or "", url.password or ""}
+            if url.scheme not in _WITH_HOSTS:
+                parts |= set(url.netloc.replace("@", ":").split(":"))  # where Apprise keeps tokens
         yield from (part for part in parts if len(part) >= SHORTEST_SECRET)
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response  # noqa: TC002  # FastAPI reads it at run time
+from starlette.responses import FileResponse, Response  # FastAPI reads it at run time
 
-from api.console.page import Page, render, see
+from api.console.page import STATIC, Page, render, see
 from api.console.session import (
     COOKIE,
     FORM_COOKIE,
@@ -73,6 +73,12 @@ async def enter(request: Request, body: FormBody) -> Response:
     set_cookie(request, page, COOKIE, cookie)
     page.delete_cookie(FORM_COOKIE, path="/", httponly=True, samesite="strict")
     return page
+
+
+@router.get("/favicon.ico")
+def favicon() -> Response:
+    """What browsers ask for where they are shown no page."""
+    return FileResponse(STATIC / "icon.svg", headers={"Cache-Control": "public, max-age=86400"})
 
 
 @router.post("/sign-out")

@@ -2,7 +2,15 @@
 // Every page works without it.
 "use strict";
 
-const PAUSE = 1000; // milliseconds between two looks at the same page, however often something changes
+// Milliseconds: between two looks at the same page, however often something changes; after a change, until what is
+// computed only every two seconds is new too; and where nothing changes, until the plots have moved on.
+const PAUSE = 1000;
+const AFTERWARDS = 2500;
+const IDLE = 60000;
+
+// A page that answers a form stands at the form's address. Its own is the one to load again, and to give to others.
+const canonical = document.querySelector("link[rel=canonical]");
+if (canonical && new URL(canonical.href).pathname !== location.pathname) history.replaceState(null, "", canonical.href);
 
 // Times.
 
@@ -27,6 +35,15 @@ function localize(root) {
 const sign = document.getElementById("live-sign");
 let waiting = false;
 let busy = false;
+let pressed = false;
+
+// What the server drew, by the part's id: what it draws alike again is left as it is.
+const drawn = new Map();
+for (const each of document.querySelectorAll("[data-live]")) drawn.set(each.id, each.innerHTML);
+
+// A press must end on the element on which it began.
+addEventListener("pointerdown", () => { pressed = true; });
+for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => setTimeout(() => { pressed = false; }, 100));
 
 function show(state, words) {
   if (sign) {
@@ -68,7 +85,7 @@ function isBeingUsed(part) {
   const active = document.activeElement;
   const types = part.contains(active) && active.matches("input, select, textarea");
   const selection = document.getSelection();
-  return types || (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
+  return pressed || types || (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
 }
 
 async function refresh() {
@@ -88,14 +105,16 @@ async function refresh() {
       const fetched = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const old of document.querySelectorAll("[data-live]")) {
         const made = fetched.getElementById(old.id);
-        if (made && made.innerHTML !== old.dataset.drawn && !isBeingUsed(old)) {
-          const drawn = made.innerHTML;
-          localize(made);
-          const restore = keep(old, made);
-          old.replaceWith(made);
-          made.dataset.drawn = drawn;
-          restore();
+        if (!made || made.innerHTML === drawn.get(old.id)) continue;
+        if (isBeingUsed(old)) {
+          waiting = true;
+          continue;
         }
+        drawn.set(old.id, made.innerHTML);
+        localize(made);
+        const restore = keep(old, made);
+        old.replaceWith(made);
+        restore();
       }
       if (sign) {
         delete sign.dataset.beat;
@@ -116,15 +135,17 @@ async function refresh() {
 function follow() {
   if (!sign || !document.querySelector("[data-live]")) return;
   const source = new EventSource("/events");
-  let lost = false;
+  let afterwards = 0;
   source.addEventListener("hello", () => {
     show("on", "Live");
-    if (lost) refresh(); // something may have happened meanwhile
-    lost = false;
+    refresh(); // something may have happened since the page was drawn, or the stream was lost
   });
-  source.addEventListener("change", refresh);
+  source.addEventListener("change", () => {
+    refresh();
+    clearTimeout(afterwards);
+    afterwards = setTimeout(refresh, AFTERWARDS);
+  });
   source.addEventListener("error", () => {
-    lost = true;
     if (source.readyState === EventSource.CLOSED) {
       // Refused: too many pages are open, or the session is over. The browser does not try again by itself.
       show("lost", "Not live");
@@ -157,3 +178,4 @@ for (const each of document.querySelectorAll("[data-own-zone]")) {
 document.querySelector("nav [aria-current=page]")?.scrollIntoView({ inline: "center", block: "nearest" });
 localize(document);
 follow();
+if (document.querySelector("[data-live]")) setInterval(refresh, IDLE);

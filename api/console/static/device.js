@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const PATIENCE = 20000; // milliseconds that a push service may take; where it is out of reach some browsers wait for ever
+  const PATIENCE = 10000; // milliseconds that a push service may take; where it is out of reach some browsers wait for ever
   const byId = (id) => document.getElementById(id);
   const state = byId("device-state");
   const form = byId("device-form");

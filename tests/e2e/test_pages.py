@@ -1,0 +1,116 @@
+"""What every page keeps: nobody is shut out of it, it fits a phone, and the browser's console is silent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Console, Window
+
+PAGES = [
+    "/", "/?range=24h", "/alerts", "/alerts?q=nothing+like+this", "/alert?id=1001", "/jobs", "/jobs/1", "/jobs/7",
+    "/dead", "/channels", "/channels/1", "/channels/9", "/rules", "/users", "/user?id=bob", "/user?id=carol", "/device",
+]  # fmt: skip
+
+#: What hostile alerts may try, in every field that a page shows.
+HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)>'\"{{ 7 * 7 }}"
+
+
+def _look(window: Window, scheme: str) -> None:
+    window.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+
+def _serious(window: Window, axe: str) -> list[str]:
+    """What axe-core finds serious or critical: rule, element, what to do."""
+    window.run(axe)
+    found: dict[str, Any] = window.driver.execute_async_script(
+        "const done = arguments[0];"
+        "axe.run(document, {resultTypes: ['violations']}).then(done, (error) => done({error: String(error)}));"
+    )
+    assert "error" not in found, found
+    return [
+        f"{each['id']}: {node['html'][:200]}: {node['failureSummary']}"
+        for each in found["violations"]
+        if each["impact"] in {"serious", "critical"}
+        for node in each["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_every_page(window: Window, axe: str, scheme: str) -> None:
+    _look(window, scheme)
+    window.open("/sign-in")
+    assert _serious(window, axe) == [], "/sign-in"
+    window.sign_in()
+    for path in PAGES:
+        window.open(path)
+        assert _serious(window, axe) == [], path
+        assert window.run("return document.querySelectorAll('h1').length") == 1, path
+        # Nothing inline: the policy would forbid it, and its absence is what makes the policy hold.
+        assert window.run("return document.querySelectorAll('[style], script:not([src])').length") == 0, path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_answers_can_be_read_by_everybody_too(window: Window, axe: str, scheme: str) -> None:
+    _look(window, scheme)
+    window.sign_in()
+    window.open("/rules")
+    window.click("#explain form button")
+    window.wait_text("rules match", "#answer")
+    assert _serious(window, axe) == [], "explain"
+    window.open("/channels/9")
+    window.click("form[action$='/test'] button")
+    window.wait_text("provider's answer", "#test")
+    assert _serious(window, axe) == [], "test"
+    window.expected = ["404"]
+    window.open("/jobs/999999")
+    assert _serious(window, axe) == [], "not found"
+
+
+def test_every_page_fits_a_narrow_phone(window: Window) -> None:
+    window.command(
+        "Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True
+    )
+    window.sign_in()
+    for path in PAGES:
+        window.open(path)
+        assert window.run("return document.documentElement.scrollWidth") <= 360, path
+
+
+def test_the_keyboard_reaches_the_content_at_once(window: Window) -> None:
+    window.sign_in("read")
+    window.open("/jobs")
+    window.one("body").send_keys(Keys.TAB)
+    assert window.run("return document.activeElement.textContent") == "Skip to the content"
+    window.run("return document.activeElement").send_keys(Keys.ENTER)
+    assert window.run("return document.activeElement.id") == "main"
+
+
+def test_hostile_alerts_are_text(window: Window, console: Console) -> None:
+    alert_id = f"../{HOSTILE}"
+    console.alert(
+        alert_id, alert_type=HOSTILE, message=HOSTILE, device_id=HOSTILE, site_id="home", severity=3,
+        details={"title": HOSTILE, "device_tags": {"building": "north"}, HOSTILE: HOSTILE},
+    )  # fmt: skip
+    console.api("POST", "/v1/explain", {"alert_id": 1, "message": HOSTILE})
+    window.sign_in()
+    job = window.wait(
+        lambda: [each for each in console.api("GET", "/v1/jobs")["items"] if each["alert_id"] == alert_id],
+        "a job",
+    )[0]["job_id"]
+    window.open("/alerts")
+    link = window.wait(
+        lambda: [a for a in window.all("main a") if a.text.startswith("../<script>")], "its link"
+    )[0]
+    link.click()
+    window.wait_text("As it was accepted")
+    assert HOSTILE in window.text()
+    window.open(f"/jobs/{job}")
+    assert "49" not in window.text("#head")
+    assert window.driver.title == f"Job {job} · Tocsin"
+    assert window.run("return document.querySelectorAll('main img, main script').length") == 0
+    window.open("/")
+    assert window.driver.title == "Overview · Tocsin"
