@@ -9,7 +9,7 @@ export PYTHON
 # tools/install.sh may use apt-get for Python itself where these goals are made; elsewhere it only says what to install.
 APT := $(if $(filter test,$(MAKECMDGOALS)),--apt)
 
-.PHONY: help demo serve test faults check fmt install lock env clean
+.PHONY: help demo serve test faults check bench bench-full fmt install lock env clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
