@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run, tell, keep."""
     options = arguments()
+    # What was started must end, too, when this is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console(highlight=False)
     if options.document_only:
         document.write(latest(), HERE.parent)
