@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 500, 130
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 20
 
+#: What a logarithmic axis begins with at the least.
+SMALLEST = 1e-3
+
 #: Labels below the time axis.
 TICKS = 4
 
@@ -76,29 +79,42 @@ def bars(
                     )
                 )
             base += value
-    return _framed(name, times, series, top, say, Markup("").join(shapes))
+    grid = _grid([(_y(value, top), say(value)) for value in (0, top / 2, top)])
+    return _framed(name, times, summary(series, say), grid, Markup("").join(shapes))
 
 
 def lines(
     name: str, times: Sequence[datetime], series: Sequence[Series], say: Callable[[float], str]
 ) -> Markup:
-    """A line for each series, interrupted where there is no value. The arguments are those of `bars`."""
-    top = nice(max((value for one in series for value in one.values if value is not None), default=0))
+    """A line for each series on a logarithmic axis, interrupted where there is no value (or none above 0).
+
+    The arguments are those of `bars`. Logarithmic, since one slow value among many quick ones would else flatten them.
+    """
+    known = [value for one in series for value in one.values if value]
+    low = math.floor(math.log10(max(min(known, default=1), SMALLEST)))
+    high = max(math.ceil(math.log10(max(max(known, default=1), SMALLEST))), low + 1)
     step = (WIDTH - LEFT - RIGHT) / max(len(times), 1)
     shapes = []
     for one in series:
         path: list[str] = []
         pen_down = False
         for index, value in enumerate(one.values):
-            if value is not None:
-                x, y = _n(LEFT + (index + 0.5) * step), _n(_y(value, top))
-                alone = not pen_down and (index + 1 == len(one.values) or one.values[index + 1] is None)
+            if value:
+                x, y = _n(LEFT + (index + 0.5) * step), _n(_logarithmic(value, low, high))
+                alone = not pen_down and (index + 1 == len(one.values) or not one.values[index + 1])
                 path.append(
                     f"{'L' if pen_down else 'M'}{x} {y}" + (f"h{_n(max(step / 2, 2))}" if alone else "")
                 )
-            pen_down = value is not None
+            pen_down = bool(value)
         shapes.append(Markup('<path class="line {}" d="{}"/>').format(one.tone, "".join(path)))
-    return _framed(name, times, series, top, say, Markup("").join(shapes))
+    grid = _grid([(_logarithmic(10**power, low, high), say(10**power)) for power in range(low, high + 1)])
+    return _framed(name, times, summary(series, say), grid, Markup("").join(shapes))
+
+
+def _logarithmic(value: float, low: int, high: int) -> float:
+    """The height of a value between two powers of ten."""
+    share = (math.log10(max(value, SMALLEST)) - low) / (high - low)
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
 
 def summary(series: Sequence[Series], say: Callable[[float], str]) -> str:
@@ -133,20 +149,17 @@ def share(parts: Sequence[tuple[str, str, int]]) -> Markup:
     ).format(said, Markup("").join(shapes))
 
 
-def _framed(  # noqa: PLR0917  # all of one drawing
-    name: str,
-    times: Sequence[datetime],
-    series: Sequence[Series],
-    top: float,
-    say: Callable[[float], str],
-    shapes: Markup,
-) -> Markup:
-    grid = Markup("").join(
-        Markup(
-            '<path class="grid" d="M{0} {1}H{2}"/><text x="{3}" y="{4}" text-anchor="end">{5}</text>'
-        ).format(LEFT, _n(_y(value, top)), WIDTH - RIGHT, LEFT - 6, _n(_y(value, top) + 3.5), say(value))
-        for value in (0, top / 2, top)
+def _grid(marks: Sequence[tuple[float, str]]) -> Markup:
+    """Horizontal lines with what they stand for."""
+    return Markup("").join(
+        Markup('<path class="grid" d="M{} {}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>').format(
+            LEFT, _n(y), WIDTH - RIGHT, LEFT - 6, _n(y + 3.5), words
+        )
+        for y, words in marks
     )
+
+
+def _framed(name: str, times: Sequence[datetime], said: str, grid: Markup, shapes: Markup) -> Markup:
     step = (WIDTH - LEFT - RIGHT) / max(len(times), 1)
     every = max(1, len(times) // TICKS)
     labels = Markup("").join(
@@ -158,7 +171,7 @@ def _framed(  # noqa: PLR0917  # all of one drawing
     return Markup(
         '<svg class="plot" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-title {}-words">'
         '<title id="{}-title">{}</title><desc id="{}-words">{}</desc>{}{}{}</svg>'
-    ).format(WIDTH, HEIGHT, name, name, name, name, name, summary(series, say), grid, shapes, labels)
+    ).format(WIDTH, HEIGHT, name, name, name, name, name, said, grid, shapes, labels)
 
 
 def _y(value: float, top: float) -> float:

@@ -71,7 +71,7 @@ def test_a_plot_is_whole_svg_within_its_frame(found: list[float | None], draw: A
         assert 0 <= float(each.attrib["y"]) <= plots.HEIGHT
         assert float(each.attrib["height"]) >= 0
     for each in root.iter("path"):
-        heights = [float(pair) for pair in re.findall(r"[ML][\d.]+ ([\d.]+)", each.attrib["d"])]
+        heights = [float(pair) for pair in re.findall(r"[ML][\d.]+ (-?[\d.]+)", each.attrib["d"])]
         assert all(0 <= height <= plots.HEIGHT for height in heights)
 
 
