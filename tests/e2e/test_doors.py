@@ -10,6 +10,9 @@ import httpx
 import pytest
 
 from admin.keys import create_key, revoke_key
+from api.console.session import cookie_of
+from model.database import connection
+from model.tables import ApiKey
 from tests.e2e.conftest import serving, token_of, until
 from tests.support.database import KEY, open_test_database
 
@@ -154,6 +157,16 @@ def test_nobody_is_sent_elsewhere_after_signing_in(console: Console, elsewhere: 
     assert answer.headers["location"] == "/"
 
 
+def _guess(client: httpx.Client) -> None:
+    """Guess keys until the server has had enough of it."""
+    with httpx.Client(base_url=client.base_url) as guesser:
+        token = token_of(guesser.get("/sign-in").text)
+        guess = {"csrf": token, "key": "tocsin_guess"}
+        statuses = [guesser.post("/sign-in", data=guess).status_code for _ in range(100)]
+    assert statuses[0] == 401
+    assert statuses[-1] == 429
+
+
 def test_a_link_from_a_chat_does_not_ask_for_the_key_again(console: Console) -> None:
     # A browser keeps a Strict cookie back when it comes from another site, and sends it with the next request.
     answer = httpx.get(f"{console.url}/jobs/1?delivery=1", headers={"Sec-Fetch-Site": "cross-site"})
@@ -184,6 +197,23 @@ def test_a_revoked_key_ends_its_session(console: Console) -> None:
         assert client.get("/events", headers={"Accept": "text/event-stream"}).status_code == 401
 
 
+def test_a_session_that_is_used_goes_on(console: Console) -> None:
+    with console.visitor("read") as client:
+        assert "set-cookie" not in client.get("/jobs").headers
+        # Given a cookie that was written two hours ago.
+        with open_test_database(console.database, migrated=False), connection():
+            row = ApiKey.get(ApiKey.name == "e2e read")
+            old = cookie_of(row, "the-token", time.time() - 2 * 3600)
+        client.cookies.set("tocsin_session", old, domain="127.0.0.1", path="/")
+        answer = client.get("/jobs")
+        written = answer.headers["set-cookie"]
+        assert written.startswith("tocsin_session=")
+        assert "HttpOnly" in written
+        assert "SameSite=strict" in written
+        # Forms in other tabs stay valid.
+        assert token_of(answer.text) == token_of(client.get("/jobs").text) == "the-token"
+
+
 def test_a_server_ends_at_once_though_pages_follow_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'own.db'}"
     environment = {"TOCSIN_DATABASE_URL": url, "TOCSIN_SECRET_KEYS": KEY}
@@ -195,6 +225,7 @@ def test_a_server_ends_at_once_though_pages_follow_it(tmp_path: Path) -> None:
             client.post("/sign-in", data={"csrf": token_of(client.get("/sign-in").text), "key": key[0]})
             assert client.get("/").status_code == 200
             assert "Web Push is not configured" in client.get("/device").text
+            _guess(client)
 
             # When a page follows it, and it is told to end, it does not wait for the page.
             with client.stream("GET", "/events", headers={"Accept": "text/event-stream"}) as stream:

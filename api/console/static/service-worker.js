@@ -25,7 +25,7 @@ async function show(message) {
     tag: message.tag,
     renotify: Boolean(message.tag),
     image: message.image,
-    icon: "/static/icon.svg",
+    icon: "/static/icon.png",
     data: { url: message.url, job_id: message.data?.job_id },
   });
   await remember({ title: message.title, body: message.body ?? "", at: Date.now() });
@@ -40,6 +40,19 @@ async function remember(row) {
   const rows = found ? await found.json() : [];
   await cache.put("/received", new Response(JSON.stringify([row, ...rows].slice(0, KEPT))));
 }
+
+// The browser's push service replaced the subscription, so that ours leads nowhere. The page can store the new one, for
+// which a person has to be signed in.
+self.addEventListener("pushsubscriptionchange", (event) => {
+  event.waitUntil(
+    self.registration.showNotification("Tocsin", {
+      body: "This browser has to subscribe again to go on getting notifications.",
+      tag: "subscribe-again",
+      icon: "/static/icon.png",
+      data: { url: new URL("/device", self.location.origin).href },
+    }),
+  );
+});
 
 // A press opens the alert's own link or, without one, the job; a window of ours that is open already is used again.
 self.addEventListener("notificationclick", (event) => {
