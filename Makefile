@@ -22,7 +22,7 @@ serve: $(INSTALLED) ## API and console on http://127.0.0.1:8000, data in ./tocsi
 	@$(BIN)/tocsin serve $(ARGS)
 
 test: $(INSTALLED_DEV) check ## linters, types and every test on real servers; make test ARGS="-k push"
-	@sh tools/servers.sh && sh tools/conformance.sh
+	@sh tools/servers.sh && sh tools/conformance.sh && sh tools/e2e.sh
 	@$(BIN)/python -m pytest --durations=10 $(ARGS)
 
 faults: $(INSTALLED_DEV) ## every fault, ten cycles each (hours); make faults ARGS="worker-killed --cycles 2"
