@@ -151,6 +151,16 @@ class _PatientSqlitePool(PooledSqliteDatabase):  # type: ignore[misc]  # as abov
                 return
 
 
+#: A worker that vanishes behind a cut network in mid-transaction leaves its locks behind, on jobs and on the lease of
+#: the sweep, and the server would keep them for the two hours of its keepalives: no other worker could go on. None of
+#: our transactions waits for anything but the database, so one that is idle for this long is nobody's any more.
+#: https://www.postgresql.org/docs/current/runtime-config-client.html
+_SESSION = (
+    "-c timezone=UTC -c idle_in_transaction_session_timeout=15000 "
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
+
+
 def open_database(settings: Settings) -> Database:
     """Bind the tables to the database that the settings name. No connection is made yet.
 
@@ -183,10 +193,13 @@ def open_database(settings: Settings) -> Database:
             "password": unquote(parts.password) if parts.password else None,
             "connect_timeout": 10,
             "tcp_user_timeout": 15_000,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
             "application_name": "tocsin",
             **dict(parse_qsl(parts.query)),
         }
-        options["options"] = f"{options.get('options', '')} -c timezone=UTC".strip()
+        options["options"] = f"{options.get('options', '')} {_SESSION}".strip()
         opened = _CheckedPostgresPool(
             unquote(parts.path.lstrip("/")),
             max_connections=settings.database_pool,
