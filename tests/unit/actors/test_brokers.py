@@ -97,7 +97,7 @@ def test_every_wait_has_an_end_unless_the_url_says_otherwise() -> None:
     assert parameters.stack_timeout == 15
     assert parameters.connection_attempts == 2
     assert parameters.retry_delay == 0.5
-    assert parameters.heartbeat == 60
+    assert parameters.heartbeat == 20
 
 
 @pytest.mark.parametrize("name", sorted(CONNECTION))
