@@ -46,8 +46,8 @@ deliveries is given for comparison.
 """
 
 COLUMNS = (
-    "fault", "strikes", "deliveries", "lost", "repeated (in flight, same id)", "OPEN after CLOSED", "recovered",
-    "recovery: median, worst (s)", "slowest acceptance (s)", "snapshots (broken)",
+    "fault", "strikes", "a while (s)", "deliveries", "lost", "repeated (in flight, same id)", "OPEN after CLOSED",
+    "recovered", "recovery: median, worst (s)", "slowest acceptance (s)", "snapshots (broken)",
 )  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def row(title: str, cycles: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     return (
         title,
         str(len(cycles)),
+        ", ".join(f"{hold:g}" for hold in sorted({each["hold"] for each in cycles})),
         f"{total('accepted'):,}",
         str(total("lost")),
         f"{total('duplicates')} ({total('in_flight')}, {total('same_id')})",
@@ -119,5 +120,5 @@ def _settings() -> str:
     values = ", ".join(f"{name}={value}" for name, value in sorted(PACE.items()) if "LOG" not in name)
     return (
         f"\n## Settings\n\nEverything is shorter than by default, in the same order of lengths: {values}. "
-        'Outages "for a while" lasted as long as `--hold` says (the short form: 8 s).\n'
+        'What lasts "for a while" lasted as many seconds as the table says.\n'
     )

@@ -120,15 +120,15 @@ def test_every_missing_arrival_is_a_loss_and_every_further_one_a_repeat(
 
 def test_the_page_says_what_went_wrong_and_what_the_number_of_strikes_supports() -> None:
     good = Account(accepted=1500, delivered=1500, samples=10, recovery_seconds=2.5).document()
-    lines = [{"fault": "worker-killed", **good, "problems": []}] * 10
+    lines = [{"fault": "worker-killed", "hold": 8.0, **good, "problems": []}] * 10
 
     page = render(lines)
 
-    assert "| 10 | 15,000 | 0 |" in page
+    assert "| 10 | 8 | 15,000 | 0 |" in page
     assert "fewer than 30.00% of such strikes" in page
     assert "went wrong" not in page
-    assert row("title", lines)[7] == "2.5, 2.5"
-    broken = {"fault": "zombie", **good, "lost": 2, "problems": ["2 lost: here"]}
+    assert row("title", lines)[8] == "2.5, 2.5"
+    broken = {"fault": "zombie", "hold": 8.0, **good, "lost": 2, "problems": ["2 lost: here"]}
     assert "zombie: 2 lost: here" in render([*lines, broken])
     assert "2 of 16,500 deliveries were lost" in render([*lines, broken])
     assert "worker-killed: it did not end" in render(
