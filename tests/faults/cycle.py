@@ -206,7 +206,7 @@ def run(stack: Stack, fault: Fault, size: Size, number: int, *, patience: float 
     stack.far.order("normal")
     receipts, refused = read_receipts(stack.far.record, tenant)
     rows, alerts = read_rows(tenant)
-    account = settle_accounts(rows, alerts, read_book(book), receipts, Times(began, healed, DEADLINE + LEASE))
+    account = settle_accounts(rows, alerts, read_book(book), receipts, Times(began, healed, DEADLINE + 1))
     account.refused = refused
     account.samples, account.broken_samples = sampler.samples, len(sampler.broken)
     account.restarts = sum(group.restarts for group in stack.workers) - restarts

@@ -20,7 +20,7 @@ from model.migrate import migrate
 from model.rulebook import forget as forget_rules
 from tests.faults.account import Account, Times, read_book, read_receipts, read_rows, settle_accounts
 from tests.faults.cycle import Sampler, configure
-from tests.faults.stack import DEADLINE, LEASE, PACE, FarSide, clean_environment
+from tests.faults.stack import DEADLINE, PACE, FarSide, clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +154,7 @@ def run(stack: Embedded, fault: EmbeddedFault, size: Size, number: int, *, patie
     stack.far.order("normal")
     receipts, refused = read_receipts(stack.far.record, tenant)
     rows, alerts = read_rows(tenant)
-    times = Times(began, healed, DEADLINE + LEASE)
+    times = Times(began, healed, DEADLINE + 1)
     account = settle_accounts(rows, alerts, read_book(stack.directory / f"{tenant}.book"), receipts, times)
     account.refused = refused
     account.samples, account.broken_samples = sampler.samples, len(sampler.broken)

@@ -34,11 +34,12 @@ refuses every other request.
 
 **Lost** is an acknowledged alert that the database does not have; a delivery that has not ended, or has ended
 without arriving; or one that the database calls DELIVERED and the far side has never seen. **Repeated** is a
-request beyond the first that the far side took for one delivery; *in flight* are those of them that were being sent
-when the fault struck, *same id* those that carry the id of the first, by which a receiver can drop them.
-**Recovery** counts from the moment at which what was broken is back (after a kill: at which the lease of the killed
-has ended) to the last arrival of what was accepted before. **Snapshots** are readings of the equation targets =
-delivered + failed + suppressed + superseded + expired + in progress, taken four times a second through the fault.
+request beyond the first that the far side took for one delivery; *in flight* are those of them whose first request
+was under way between the strike and the healing (which for a kill ends with the lease of the killed), give or take
+the deadline of a send; *same id* are those that carry the id of the first, by which a receiver can drop them.
+**Recovery** counts from the healing to the last arrival of what was accepted before. **Snapshots** are readings of
+the equation targets = delivered + failed + suppressed + superseded + expired + in progress, taken four times a
+second through the fault.
 
 **What the numbers support**: no loss in *n* trials bounds the chance of a loss by 3/n at 95 % confidence (the rule
 of three). Deliveries of one cycle share their fault, so the bound that counts is the one by strikes; the one by
