@@ -14,7 +14,7 @@ app = typer.Typer(
     name="tocsin",
     help="Alerts in, every channel and device of everybody concerned out, and a record of what happened.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -51,7 +51,7 @@ def serve(
         int | None, typer.Option("--max-body", min=1024, help="Bytes of a request; by default 8 MiB.")
     ] = None,
 ) -> int:
-    """Serve the API. On the embedded default the chain runs here too, and there is nothing else to start."""
+    """Serve the API and the console. On the embedded default the chain runs here too, and there is nothing else to start."""
     settings = open_all()
     import uvicorn  # noqa: PLC0415  # `--help` need not wait for it
 
@@ -112,7 +112,9 @@ def _greet(settings: Settings, listener: socket.socket) -> None:
     """Say where it listens and, once in an installation's life, with which key."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    print(f"Tocsin listens on http://{shown}:{port} - the calls are described at /docs", flush=True)
+    print(
+        f"Tocsin listens on http://{shown}:{port}: the console at /, the calls described at /docs", flush=True
+    )
     made = first_key(settings)
     if made is not None:
         tenant_id, key = made

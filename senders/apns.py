@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -49,10 +50,11 @@ PRODUCTION: Final = "api.push.apple.com"
 SANDBOX: Final = "api.sandbox.push.apple.com"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Client:
     pool: ApnsPool
     watch: MismatchWatch = field(default_factory=MismatchWatch)
+    used_at: float = 0.0
 
 
 class ApnsSender(Sender[PushConfig]):
@@ -63,6 +65,9 @@ class ApnsSender(Sender[PushConfig]):
 
     name: ClassVar[str] = "apns"
     Config: ClassVar[type[PushConfig]] = PushConfig
+    #: Seconds without a send after which a client is closed when another is made: most likely that one's
+    #: credentials have replaced its own. Sends that are under way are long over by then.
+    UNUSED: ClassVar[float] = 600.0
 
     def __init__(self, settings: Settings, http: HttpClient) -> None:
         super().__init__(settings, http)
@@ -70,6 +75,7 @@ class ApnsSender(Sender[PushConfig]):
         self._own: ApnsCredentials | None = None
         self._tokens: dict[tuple[str, ...], ProviderToken] = {}
         self._clients: dict[tuple[str, ...], _Client] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, notification: Notification[PushConfig]) -> Receipt:
         """Make one attempt. See `Sender.send`."""
@@ -96,7 +102,7 @@ class ApnsSender(Sender[PushConfig]):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await asyncio.gather(*(client.pool.aclose() for client in self._clients.values()))
+        await asyncio.gather(*(client.pool.aclose() for client in self._clients.values()), *self._closing)
         self._clients.clear()
 
     async def _exchange(self, pool: ApnsPool, request: ApnsRequest) -> NotificationResult:
@@ -144,7 +150,9 @@ class ApnsSender(Sender[PushConfig]):
         host = self.settings.apns_host or (SANDBOX if credentials.sandbox else PRODUCTION)
         # The topic counts because the watch judges it.
         where = (*who, credentials.topic, host)
+        now = time.monotonic()
         if where not in self._clients:
+            self._close_unused(now)
             if who not in self._tokens:
                 try:
                     self._tokens[who] = ProviderToken(key, credentials.key_id, credentials.team_id)
@@ -159,7 +167,16 @@ class ApnsSender(Sender[PushConfig]):
                     connect_timeout=min(CONNECT_TIMEOUT, self.settings.send_deadline),
                 )
             )
+        self._clients[where].used_at = now
         return self._clients[where]
+
+    def _close_unused(self, now: float) -> None:
+        for where, client in list(self._clients.items()):
+            if now - client.used_at > self.UNUSED:
+                del self._clients[where]
+                closing = asyncio.create_task(client.pool.aclose())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     def _ssl_context(self) -> ssl.SSLContext:
         if self._ssl is None:

@@ -31,6 +31,7 @@ need snmptrapd snmptrapd net-snmp
 need snmptranslate "snmp erlang-snmp" net-snmp
 need nghttp nghttp2-client nghttp2
 need nghttpd nghttp2-server nghttp2
+need nginx nginx-light nginx
 need prometheus-alertmanager prometheus-alertmanager alertmanager
 
 [ -n "$PACKAGES" ] || exit 0
