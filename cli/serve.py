@@ -51,7 +51,7 @@ def serve(
         int | None, typer.Option("--max-body", min=1024, help="Bytes of a request; by default 8 MiB.")
     ] = None,
 ) -> int:
-    """Serve the API and the console. On the embedded default the chain runs here too, and there is nothing else to start."""
+    """Serve the API and the console. On the embedded default the chain runs here too: nothing else is to start."""
     settings = open_all()
     import uvicorn  # noqa: PLC0415  # `--help` need not wait for it
 
