@@ -16,6 +16,7 @@ import base64
 import contextlib
 import email.utils
 import html
+import socket
 import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,8 +38,9 @@ from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
 from senders.text import clip, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 
+    from aiohttp import AddrInfoType
     from aiohttp.abc import AbstractResolver
 
     from config import Settings
@@ -65,6 +67,25 @@ _HEADERS: Final = {"user-agent": "tocsin", "accept": "*/*", "accept-encoding": "
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 _MIN_SECRET: Final = 4
 _URL_SAFE: Final = str.maketrans("+/", "-_")
+
+
+def forgetful(
+    open_socket: Callable[[AddrInfoType], socket.socket], deadline: float
+) -> Callable[[AddrInfoType], socket.socket]:
+    """Sockets that give up what could not be delivered shortly before `deadline` seconds have passed.
+
+    When a send has timed out its socket is closed, but the kernel goes on with the bytes that it was given: behind a
+    mended cable an OPEN would still arrive, after the CLOSED that was sent meanwhile. Linux alone has the option
+    (tcp(7), TCP_USER_TIMEOUT); elsewhere that may happen.
+    """
+
+    def open_forgetful(info: AddrInfoType) -> socket.socket:
+        opened = open_socket(info)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(deadline * 900))
+        return opened
+
+    return open_forgetful
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +269,9 @@ class HttpClient:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     resolver=guard.GuardedResolver(self._resolver or aiohttp.ThreadedResolver(), networks),
-                    socket_factory=guard.guarded_socket_factory(networks),
+                    socket_factory=forgetful(
+                        guard.guarded_socket_factory(networks), self._settings.send_deadline
+                    ),
                     ssl=self._ssl,
                     limit=CONNECTIONS,
                     limit_per_host=CONNECTIONS_PER_HOST,
