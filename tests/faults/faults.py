@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -109,28 +110,38 @@ def close_connections_often(cycle: Cycle) -> None:
         close_connections(cycle)
 
 
+def start_broker(cycle: Cycle) -> None:
+    """Start it until it stays: while it is away its port is free, and may be the near end of somebody's connection."""
+    for _ in range(3):
+        with contextlib.suppress(TimeoutError):
+            cycle.stack.rabbitmq.start()
+            return
+    cycle.stack.rabbitmq.start()
+
+
 def broker_restart(cycle: Cycle) -> None:
     """In good order."""
-    cycle.stack.rabbitmq.restart()
+    cycle.stack.rabbitmq.stop()
+    start_broker(cycle)
 
 
 def broker_killed(cycle: Cycle) -> None:
     """SIGKILL, and started again."""
     cycle.stack.rabbitmq.kill()
-    cycle.stack.rabbitmq.start()
+    start_broker(cycle)
 
 
 def broker_wiped(cycle: Cycle) -> None:
     """SIGKILL, all data removed, started empty."""
     cycle.stack.rabbitmq.wipe()
-    cycle.stack.rabbitmq.start()
+    start_broker(cycle)
 
 
 def broker_away(cycle: Cycle) -> None:
     """Killed, and away for a while."""
     cycle.stack.rabbitmq.kill()
     cycle.hold()
-    cycle.stack.rabbitmq.start()
+    start_broker(cycle)
 
 
 def memory_alarm(cycle: Cycle) -> None:
@@ -167,7 +178,7 @@ def boot_without_broker(cycle: Cycle) -> None:
     cycle.stack.rabbitmq.kill()
     kill_all(cycle)
     cycle.hold()
-    cycle.stack.rabbitmq.start()
+    start_broker(cycle)
 
 
 def consumers_time_out(stack: Stack) -> None:
