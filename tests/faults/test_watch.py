@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import dramatiq
+import pytest
 from dramatiq import Worker
 
 import actors
@@ -15,6 +17,7 @@ from config import load_settings
 from config.metrics import metrics
 from model.database import connection, utcnow
 from model.tables import Delivery
+from senders.http import forgetful
 from tests.servers.programs import wait_until
 from tests.support.database import make_deliveries, make_job, make_tenant, open_test_database
 
@@ -68,3 +71,13 @@ def test_a_delivery_that_another_worker_makes_is_left_to_it_and_counted(tmp_path
         assert metrics().duplicates_avoided._value.get() - before == 1
         row = Delivery.get_by_id(held)
         assert (row.state, row.attempts, row.lease_until) == ("SENDING", 1, lease)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux alone has the option")
+def test_bytes_of_a_send_that_timed_out_do_not_arrive_later() -> None:
+    inet = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 1))
+
+    with forgetful(lambda info: socket.socket(*info[:3]), 3.0)(inet) as opened:
+        milliseconds = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+    assert milliseconds == 2700
