@@ -9,11 +9,10 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from admin.keys import create_key
 from config import load_settings
 from demo.scenario import STEPS, TENANT, configuration
 from receivers import FarSide
+from tests.servers.programs import free_port
 from tests.support.database import KEY, open_test_database
 
 if TYPE_CHECKING:
@@ -108,11 +108,6 @@ def token_of(page: str) -> str:
     found = re.search(r'name="csrf" value="([^"]+)"', page)
     assert found, page
     return found[1]
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

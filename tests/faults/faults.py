@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -110,38 +109,28 @@ def close_connections_often(cycle: Cycle) -> None:
         close_connections(cycle)
 
 
-def start_broker(cycle: Cycle) -> None:
-    """Start it until it stays: while it is away its port is free, and may be the near end of somebody's connection."""
-    for _ in range(3):
-        with contextlib.suppress(TimeoutError):
-            cycle.stack.rabbitmq.start()
-            return
-    cycle.stack.rabbitmq.start()
-
-
 def broker_restart(cycle: Cycle) -> None:
     """In good order."""
-    cycle.stack.rabbitmq.stop()
-    start_broker(cycle)
+    cycle.stack.rabbitmq.restart()
 
 
 def broker_killed(cycle: Cycle) -> None:
     """SIGKILL, and started again."""
     cycle.stack.rabbitmq.kill()
-    start_broker(cycle)
+    cycle.stack.rabbitmq.start()
 
 
 def broker_wiped(cycle: Cycle) -> None:
     """SIGKILL, all data removed, started empty."""
     cycle.stack.rabbitmq.wipe()
-    start_broker(cycle)
+    cycle.stack.rabbitmq.start()
 
 
 def broker_away(cycle: Cycle) -> None:
     """Killed, and away for a while."""
     cycle.stack.rabbitmq.kill()
     cycle.hold()
-    start_broker(cycle)
+    cycle.stack.rabbitmq.start()
 
 
 def memory_alarm(cycle: Cycle) -> None:
@@ -178,7 +167,7 @@ def boot_without_broker(cycle: Cycle) -> None:
     cycle.stack.rabbitmq.kill()
     kill_all(cycle)
     cycle.hold()
-    start_broker(cycle)
+    cycle.stack.rabbitmq.start()
 
 
 def consumers_time_out(stack: Stack) -> None:

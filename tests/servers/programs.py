@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -31,11 +32,22 @@ class ServersMissingError(Exception):
     """Neither the server's programs nor a container engine are here. The text says what to install."""
 
 
+#: Where Linux says from which port on it takes the near ends of connections; elsewhere IANA's first one.
+_EPHEMERAL, _FIRST_EPHEMERAL, _FIRST_PORT = Path("/proc/sys/net/ipv4/ip_local_port_range"), 49152, 15000
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on, below those that the kernel gives to connections.
+
+    One of those could become the near end of somebody's connection while its server is away, which then could not
+    start again.
+    """
+    first = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else _FIRST_EPHEMERAL
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(max(first - _FIRST_PORT, 1000))
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(

@@ -92,9 +92,11 @@ def test_a_run_is_green_only_if_something_ran(tmp_path: Path, body: str, status:
     assert ran.returncode == status, ran.stdout.decode()
 
 
-def test_free_port_can_be_listened_on() -> None:
-    with socket.create_server(("127.0.0.1", free_port())):
-        pass
+def test_free_port_can_be_listened_on_and_is_nobodys_near_end() -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as server, socket.socket() as near:
+        near.connect(server.getsockname())
+        assert port < near.getsockname()[1]
 
 
 def test_wait_until_gives_up_with_the_evidence() -> None:
