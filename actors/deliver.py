@@ -22,6 +22,7 @@ from model.channels import channels_of
 from model.database import connection, transaction, tuples, utcnow
 from model.states import DeliveryState
 from model.tables import Delivery
+from model.tallies import TallyName, tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,14 +132,15 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> None:
 def _raise_if_waiting(delivery_ids: Sequence[int]) -> None:
     states = [DeliveryState.RETRYING, DeliveryState.SENDING]
     query = (
-        Delivery.select(Delivery.state, Delivery.next_attempt_at)
+        Delivery.select(Delivery.state, Delivery.next_attempt_at, Delivery.tenant_id)
         .where(Delivery.id.in_(list(delivery_ids)) & Delivery.state.in_(states))
         .order_by(Delivery.id)
     )
     found = list(tuples(query))
     # What is still being sent is another worker's: this message came a second time.
-    metrics().duplicates_avoided.inc(sum(state == DeliveryState.SENDING for state, _ in found))
-    due = min((moment for state, moment in found if state == DeliveryState.RETRYING), default=None)
+    elsewhere = (tenant for state, _, tenant in found if state == DeliveryState.SENDING)
+    metrics().duplicates_avoided.inc(tally(TallyName.DUPLICATES_AVOIDED, elsewhere))
+    due = min((moment for state, moment, _ in found if state == DeliveryState.RETRYING), default=None)
     if due is not None:
         delay = max(due - utcnow(), timedelta(0))
         if delay <= LONGEST_DELAYED_MESSAGE:

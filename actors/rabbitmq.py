@@ -12,6 +12,7 @@ import pika.exceptions
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.common import dq_name, q_name, xq_name
 from dramatiq.errors import ConnectionClosed
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from actors.handing import TABLES
 
@@ -35,6 +36,9 @@ CONNECTION = {
 #: After a cut of half a minute TCP itself tries again as late (RFC 6298: the timer doubles). A connection that is given
 #: up sooner is made anew within seconds of the return. For the same reason the heartbeat above is no minute.
 TCP_OPTIONS = {"TCP_USER_TIMEOUT": 10_000} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
+
+#: What pika raises where a broker cannot be reached: of one that accepts a connection and says nothing, no AMQPError.
+UNREACHABLE = (pika.exceptions.AMQPError, AMQPConnectorException, OSError)
 
 #: The first try may find this thread's connection closed while it was idle; the second speaks of the broker.
 ENQUEUE_TRIES = 2
@@ -94,6 +98,23 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         for parameters in self.parameters:
             parameters.tcp_options = parameters.tcp_options or TCP_OPTIONS
         self.queue_type = queue_type
+
+    @property
+    def connection(self) -> Any:
+        """This thread's connection; made where there is none.
+
+        Raises:
+            pika.exceptions.AMQPConnectionError: also of a broker that accepts a connection and says nothing, for which
+                pika has an exception that neither Dramatiq nor anybody else expects.
+        """
+        try:
+            return super().connection
+        except AMQPConnectorException as error:
+            raise pika.exceptions.AMQPConnectionError(error) from None
+
+    @connection.deleter
+    def connection(self) -> None:
+        RabbitmqBroker.connection.fdel(self)  # type: ignore[attr-defined]  # mypy takes a property for its getter
 
     @property
     def consumer_class(self) -> type[_Consumer]:

@@ -29,6 +29,7 @@ from config.metrics import metrics
 from model.database import connection, transaction, utcnow
 from model.states import DeliveryState
 from model.tables import Alert, Delivery, Job, SweepLease
+from model.tallies import TallyName, tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -173,19 +174,19 @@ def _sweep_stage(name: str, table: Any, actor: Actor[[list[int]], None], now: da
 
 def _sweep_deliveries(now: datetime) -> int:
     idle = _is_idle(deliver)
-    total = recovered = 0
+    total = 0
+    extra = (Delivery.sender, Delivery.channel_id, Delivery.state, Delivery.tenant_id)
     for _ in range(ROUNDS if idle is not None else 0):
-        rows = _due(
-            Delivery, now, idle=bool(idle), extra=(Delivery.sender, Delivery.channel_id, Delivery.state)
-        )
+        rows = _due(Delivery, now, idle=bool(idle), extra=extra)
         total += len(rows)
-        recovered += sum(row[4] == DeliveryState.SENDING for row in rows)
         lanes: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         for row in rows:
             lanes.setdefault(lane(row[2], row[3]), []).append(row)
-        if not _send_on(deliver, lanes.values()) or len(rows) < LIMIT:
+        taken = _send_on(deliver, lanes.values())
+        left_behind = (row[5] for row in rows if row[4] == DeliveryState.SENDING)
+        metrics().leases_recovered.inc(tally(TallyName.LEASES_RECOVERED, left_behind))
+        if not taken or len(rows) < LIMIT:
             break
-    metrics().leases_recovered.inc(recovered)
     _tell("deliver", total)
     return total
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import show
+from cli.chain import is_embedded
 from cli.errors import OK
 from cli.session import session
+
+if TYPE_CHECKING:
+    from config import Settings
 
 
 def add_to(app: typer.Typer) -> None:
@@ -119,12 +123,13 @@ def _target(result: dict[str, Any]) -> str:
 
 
 def status(*, tenant: show.TenantOption = None, json: show.Json = False) -> int:
-    """Count alerts, jobs and deliveries by state, and say how old the oldest pending work is."""
+    """Count alerts, jobs and deliveries by state, and say how old the oldest pending work is, and what was mended."""
     from admin.tenants import resolve  # noqa: PLC0415  # `--help` need not wait for it
     from model.status import status as read  # noqa: PLC0415
 
-    with session():
+    with session() as settings:
         found = read(resolve(tenant) if tenant is not None else None)
+    found["dead_letters"] = _dead_letters(settings)
     if json:
         show.document(found)
         return OK
@@ -141,4 +146,23 @@ def status(*, tenant: show.TenantOption = None, json: show.Json = False) -> int:
         if not late
         else f"oldest pending: {', '.join(f'{s} {n:.0f} s' for s, n in late.items())}"
     )
+    mended = found["recovery"]
+    show.note(
+        f"leases recovered: {mended['leases_recovered']}, duplicates avoided: {mended['duplicates_avoided']}"
+    )
+    show.note(f"dead letters: {_dead(found['dead_letters'])}")
     return OK
+
+
+def _dead_letters(settings: Settings) -> dict[str, int] | None:
+    if is_embedded(settings):
+        return {}  # and the actors' import is saved
+    from admin.dead_letters import count_dead_letters  # noqa: PLC0415  # opens the database again: after its use
+
+    return count_dead_letters(settings)
+
+
+def _dead(letters: dict[str, int] | None) -> str:
+    if letters is None:
+        return "unknown, the broker is away"
+    return ", ".join(f"{number} in {queue}" for queue, number in letters.items() if number) or "none"

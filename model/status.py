@@ -10,6 +10,7 @@ from peewee import fn
 from model.database import UtcDateTimeField, tuples, utcnow
 from model.states import IN_PROGRESS, DeliveryState, JobState
 from model.tables import Alert, Delivery, Job
+from model.tallies import tallies
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -49,7 +50,7 @@ def backlog(tenant_id: str | None = None, *, now: datetime | None = None) -> lis
 
 
 def status(tenant_id: str | None = None) -> dict[str, Any]:
-    """The shape of `tocsin status --json` (CONTRACT.md)."""
+    """What `tocsin status --json` says, but for what only the broker knows; of one tenant or of all."""
     alerts = Alert.select(fn.COUNT(Alert.id), fn.COUNT(Alert.matched_at))
     jobs = Job.select(Job.state, fn.COUNT(Job.id)).group_by(Job.state)
     deliveries = Delivery.select(Delivery.state, fn.COUNT(Delivery.id)).group_by(Delivery.state)
@@ -71,4 +72,5 @@ def status(tenant_id: str | None = None) -> dict[str, Any]:
             "deliveries": sum(by_delivery.get(state, 0) for state in IN_PROGRESS),
         },
         "oldest_pending_seconds": {stage.name: round(stage.oldest_seconds, 3) for stage in stages},
+        "recovery": tallies(tenant_id),
     }

@@ -292,6 +292,20 @@ class SweepLease(BaseModel):
         table_name = "sweep_leases"
 
 
+class Tally(BaseModel):
+    """How often something happened to a tenant's deliveries, over all processes that ever were; see model.tallies."""
+
+    tenant_id = CharField(max_length=64)
+    name = CharField(max_length=32)
+    value = BigIntegerField()
+
+    class Meta:
+        """Names and key."""
+
+        table_name = "tallies"
+        primary_key = CompositeKey("tenant_id", "name")
+
+
 for _table in (Alert, Job, Delivery):
     _due = f"{_table._meta.table_name}_due"  # noqa: SLF001  # Peewee's own name for it
     _table.add_index(_table.sweep_at, name=_due, where=SQL("sweep_at IS NOT NULL"))
@@ -305,4 +319,5 @@ Delivery.add_index(
 
 TABLES = (
     Tenant, ApiKey, Channel, RoutingRule, Alert, Job, Delivery, Device, PreferenceRow, LogEntry, SweepLease,
+    Tally,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from model.ledger import COUNTERS
 from model.states import JobState
 from model.status import Stage, backlog
 from model.tables import Alert, Job, LogEntry
+from model.tallies import tallies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,6 +75,7 @@ class Figures:
         whole: the same percentiles over the range, and of the providers' answers.
         channels: busiest first.
         stages: the backlog.
+        recovery: what was mended since ever; see model.tallies.
         is_cut: more happened in the range than was read.
     """
 
@@ -87,6 +89,7 @@ class Figures:
     whole: dict[str, list[float | None]]
     channels: list[ChannelSums]
     stages: list[Stage]
+    recovery: dict[str, int]
     is_cut: bool = False
     at: datetime = field(default_factory=utcnow)
 
@@ -150,6 +153,7 @@ def figures(tenant_id: str, chosen: str, *, now: datetime) -> Figures:
         timed = _timed(tenant_id, grid)
         channels = _channels(tenant_id, grid)
         stages = backlog(tenant_id, now=now)
+        recovery = tallies(tenant_id)
     buckets: list[list[float]] = [[] for _ in times]
     for index, since_acceptance, _ in timed:
         buckets[index].append(since_acceptance)
@@ -167,6 +171,7 @@ def figures(tenant_id: str, chosen: str, *, now: datetime) -> Figures:
         },
         channels=channels,
         stages=stages,
+        recovery=recovery,
         is_cut=cut_alerts or cut_log or cut_jobs,
         at=now,
     )

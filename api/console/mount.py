@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.staticfiles import StaticFiles
 
 from api.console.figures import Overview
+from api.console.letters import DeadLetters
 from api.console.live import Pulse
 from api.console.page import HEADERS, STATIC
 from api.console.routes import alerts, channels, dead, device, entrance, overview, rules, users
@@ -34,6 +35,7 @@ def add_to(app: FastAPI) -> None:
     """
     app.state.is_stopping = lambda: False
     app.state.console_overview = Overview()
+    app.state.console_dead_letters = DeadLetters(app.state.settings)
     app.state.console_pulse = Pulse(lambda: bool(app.state.is_stopping()))
     for module in (entrance, overview, alerts, dead, channels, rules, users, device):
         app.include_router(module.router)

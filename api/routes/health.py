@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pika
 from fastapi import APIRouter, Request
-from pika.exceptions import AMQPError
 from starlette.responses import Response
 
 from actors.exposition import BacklogCollector
+from actors.rabbitmq import UNREACHABLE
 from api.describe import Responses, answer, problems
 from api.responses import IndentedJson, Json
 from config.logging import get_logger
@@ -118,7 +118,7 @@ def _answers(url: str) -> bool:
     parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = 2
     try:
         pika.BlockingConnection(parameters).close()
-    except (AMQPError, OSError):
+    except UNREACHABLE:
         return False
     return True
 

@@ -238,6 +238,15 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         class Meta:
             table_name = "sweep_leases"
 
+    class Tally(Frozen):
+        tenant_id = CharField(max_length=64)
+        name = CharField(max_length=32)
+        value = BigIntegerField()
+
+        class Meta:
+            table_name = "tallies"
+            primary_key = CompositeKey("tenant_id", "name")
+
     for table in (Alert, Job, Delivery):
         name = table._meta.table_name  # noqa: SLF001  # Peewee's own name for it
         table.add_index(table.sweep_at, name=f"{name}_due", where=SQL("sweep_at IS NOT NULL"))
@@ -249,7 +258,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         where=SQL("state = 'FAILED'"),
     )
     tables = (Tenant, Alert, ApiKey, Channel, Job, Delivery, Device, LogEntry, PreferenceRow, RoutingRule)
-    db.create_tables([*tables, SweepLease])
+    db.create_tables([*tables, SweepLease, Tally])
     _watch(db)
 
 

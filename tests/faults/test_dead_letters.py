@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import time
 from typing import Any
 
 import dramatiq
@@ -12,8 +14,9 @@ from dramatiq import Message, Worker
 
 from actors.memory import MemoryBroker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
-from admin.dead_letters import import_dead_letters, list_dead_letters
-from tests.servers.programs import wait_until
+from admin.dead_letters import PATIENCE, count_dead_letters, import_dead_letters, list_dead_letters
+from config import load_settings
+from tests.servers.programs import free_port, wait_until
 
 QUEUE = "tocsin.test"
 
@@ -87,3 +90,36 @@ def test_the_in_process_queue_has_none_to_list() -> None:
     broker: Any = MemoryBroker([])
     with pytest.raises(LookupError, match="memory://"):
         list_dead_letters(broker)
+    assert count_dead_letters(load_settings(broker_url="memory://")) == {}
+
+
+def test_each_queue_tells_how_many_died_in_it(rabbitmq_url: str) -> None:
+    settings = load_settings(broker_url=rabbitmq_url, database_url="sqlite:///unused.db")
+    names = ("tocsin.match", "tocsin.fanout", "tocsin.deliver", "tocsin.accept")
+    # Given a broker on which nobody has declared a queue yet
+    assert count_dead_letters(settings) == dict.fromkeys(names, 0)
+
+    # When two die
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_url))) as connection:
+        channel = connection.channel()
+        channel.queue_declare("tocsin.deliver.XQ")
+        for _ in range(2):
+            channel.basic_publish("", "tocsin.deliver.XQ", b"dead")
+
+        # Then they are counted where they lie
+        wait_until(lambda: (count_dead_letters(settings) or {}).get("tocsin.deliver") == 2, 10, "the count")
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["accepts and says nothing", "refuses"])
+def test_a_broker_that_is_away_is_unknown_and_quickly_so(*, listens: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if not listens:
+            server.close()
+        host, port = server.getsockname() if listens else ("127.0.0.1", free_port())
+        settings = load_settings(
+            broker_url=f"amqp://guest:guest@{host}:{port}/", database_url="sqlite:///unused.db"
+        )
+        began = time.monotonic()
+
+        assert count_dead_letters(settings) is None
+        assert time.monotonic() - began < 2 * PATIENCE

@@ -16,6 +16,7 @@ from actors.sweep import DOUBLINGS, sweep
 from config import load_settings
 from model.database import connection, utcnow
 from model.tables import Delivery
+from model.tallies import tallies
 from tests.support.database import make_deliveries, make_job, make_tenant, open_test_database
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def test_what_waits_for_its_time_or_is_being_sent_is_left_alone(queue: Queue) ->
 
     assert sweep()["deliver"] == 1
     assert queue.taken == [[lost]]
+    assert tallies() == {"leases_recovered": 1, "duplicates_avoided": 0}
 
 
 def test_what_comes_again_comes_in_ever_smaller_messages(queue: Queue) -> None:

@@ -17,7 +17,8 @@ from config import load_settings
 from config.metrics import metrics
 from model.database import connection, utcnow
 from model.tables import Delivery
-from senders.http import forgetful
+from model.tallies import tallies
+from senders.transport import forgetful
 from tests.servers.programs import wait_until
 from tests.support.database import make_deliveries, make_job, make_tenant, open_test_database
 
@@ -69,6 +70,7 @@ def test_a_delivery_that_another_worker_makes_is_left_to_it_and_counted(tmp_path
         actors.deliver.fn([held, ended])
 
         assert metrics().duplicates_avoided._value.get() - before == 1
+        assert tallies("acme") == {"leases_recovered": 0, "duplicates_avoided": 1}
         row = Delivery.get_by_id(held)
         assert (row.state, row.attempts, row.lease_until) == ("SENDING", 1, lease)
 

@@ -165,7 +165,11 @@ def test_from_a_file_to_the_far_side_and_back_to_a_table(tocsin: Tocsin) -> None
     assert job["result"]["all_succeeded"] is True
     assert {each["platform"] for each in job["result"]["results"]} == {"ios", "web"}
     assert "DELIVERED" in tocsin("job", str(jobs[0]["job_id"])).stdout
-    assert tocsin.json("status")["deliveries"]["DELIVERED"] == 3
+    status = tocsin.json("status")
+    assert status["deliveries"]["DELIVERED"] == 3
+    assert status["recovery"] == {"leases_recovered": 0, "duplicates_avoided": 0}
+    assert status["dead_letters"] == {}
+    assert "leases recovered: 0, duplicates avoided: 0" in tocsin("status").stderr.splitlines()
     # And a repeat changes nothing
     assert tocsin.json("send", str(alert))["duplicates"] == 1
     assert len(tocsin.far.webhook.received) == 1
@@ -279,6 +283,9 @@ def test_settings_and_servers_that_are_wrong_are_one_line(tocsin: Tocsin) -> Non
     tocsin.environment["TOCSIN_BROKER_URL"] = "amqp://127.0.0.1:1/"
     checks = {each["part"]: each for each in tocsin.json("doctor", status=1)}
     assert (checks["broker"]["status"], checks["database"]["status"]) == ("fail", "ok")
+    # A status without the broker is a status still
+    assert tocsin.json("status")["dead_letters"] is None
+    assert "dead letters: unknown, the broker is away" in tocsin("status").stderr.splitlines()
     assert tocsin.json("rotate-keys", "--generate")["key"]
     del tocsin.environment["TOCSIN_BROKER_URL"]
     file = tocsin.environment["TOCSIN_DATABASE_URL"]

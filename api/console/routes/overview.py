@@ -44,9 +44,10 @@ def overview(
     )
     with connection():
         latest = lists.alerts(session.tenant_id, text="", event="", outcome="", cursor=None, limit=LATEST)
+    letters = request.app.state.console_dead_letters.look()
     return render(
         request, "overview.html", figures=found, ranges=RANGES, plots=_plots(found), latest=latest.items,
-        percentiles=PERCENTILES, share=plots.share,
+        percentiles=PERCENTILES, share=plots.share, dead_letters=letters,
     )  # fmt: skip
 
 

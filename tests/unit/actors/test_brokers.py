@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ import dramatiq
 import pika
 import pytest
 from dramatiq import Worker
+from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,16 @@ def test_every_wait_has_an_end_unless_the_url_says_otherwise() -> None:
     assert parameters.connection_attempts == 2
     assert parameters.retry_delay == 0.5
     assert parameters.heartbeat == 20
+
+
+def test_a_broker_that_accepts_and_says_nothing_is_away_like_any_other() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"amqp://127.0.0.1:{server.getsockname()[1]}/?stack_timeout=0.3&connection_attempts=1"
+        broker = ConfirmingRabbitmqBroker(url, queue_type="classic", middleware=[])
+        with pytest.raises(ConnectionClosed):
+            broker.enqueue(dramatiq.Message("q", "nobody", (), {}, {}))
+        with pytest.raises(ConnectionClosed):
+            broker.waiting("q")
 
 
 @pytest.mark.parametrize("name", sorted(CONNECTION))
