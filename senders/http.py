@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import email.utils
 import html
-import socket
 import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
@@ -29,24 +28,20 @@ import aiohttp
 import certifi
 import httpx
 import orjson
-from httpx_aiohttp import AiohttpTransport
 
 from config.settings import SettingsError
 from senders import guard
 from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
 from senders.text import clip, one_line
+from senders.transport import Transport, forgetful
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from aiohttp import AddrInfoType
     from aiohttp.abc import AbstractResolver
 
     from config import Settings
-
-BODY_CAP: Final = 64 * 1024
-"""Bytes of an answer that are read; no provider says more, and an endless answer must cost nothing."""
 
 MAX_RETRY_AFTER: Final = 3600.0
 """Seconds. A provider that asks for more is asked again after an hour."""
@@ -67,25 +62,6 @@ _HEADERS: Final = {"user-agent": "tocsin", "accept": "*/*", "accept-encoding": "
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 _MIN_SECRET: Final = 4
 _URL_SAFE: Final = str.maketrans("+/", "-_")
-
-
-def forgetful(
-    open_socket: Callable[[AddrInfoType], socket.socket], deadline: float
-) -> Callable[[AddrInfoType], socket.socket]:
-    """Sockets that give up what could not be delivered shortly before `deadline` seconds have passed.
-
-    When a send has timed out its socket is closed, but the kernel goes on with the bytes that it was given: behind a
-    mended cable an OPEN would still arrive, after the CLOSED that was sent meanwhile. Linux alone has the option
-    (tcp(7), TCP_USER_TIMEOUT); elsewhere that may happen.
-    """
-
-    def open_forgetful(info: AddrInfoType) -> socket.socket:
-        opened = open_socket(info)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(deadline * 900))
-        return opened
-
-    return open_forgetful
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +232,7 @@ class HttpClient:
         self._environment = getproxies_environment() if settings.trust_env else {}
         self._proxies = _proxies(self._environment)
         self._transports = {
-            proxy: AiohttpTransport(
+            proxy: Transport(
                 client=self._open, verify=self._ssl, proxy=None if proxy is None else _proxy(proxy)
             )
             for proxy in (None, *self._proxies.values())
@@ -306,13 +282,14 @@ class HttpClient:
         """
         deadline = self._settings.send_deadline if timeout is None else timeout
         try:
-            transport = self._transport_for(guard.check_url(url))
+            parsed = _url(url)
+            transport = self._transport_for(url)
             request = httpx.Request(
                 method,
-                url,
-                content=content,
+                parsed,
+                stream=httpx.ByteStream(content),
                 headers=_HEADERS | {name.lower(): value for name, value in headers.items()},
-                extensions={"timeout": {"connect": min(CONNECT_TIMEOUT, deadline)}},
+                extensions={"timeout": _timeout(min(CONNECT_TIMEOUT, deadline))},
             )
             async with asyncio.timeout(deadline):
                 return await _exchange(transport, request)
@@ -323,7 +300,9 @@ class HttpClient:
         # Outside of the except clause: the original holds the URL and must not be the outcome's context.
         raise outcome
 
-    def _transport_for(self, url: str) -> AiohttpTransport:
+    def _transport_for(self, url: str) -> Transport:
+        if not self._proxies:
+            return self._transports[None]
         parts = urlsplit(url)
         proxy = self._proxies.get(parts.scheme)
         if proxy is None or proxy_bypass_environment(parts.hostname, self._environment):
@@ -344,20 +323,19 @@ class HttpClient:
             await self._resolver.close()
 
 
-async def _exchange(transport: AiohttpTransport, request: httpx.Request) -> Answer:
+async def _exchange(transport: Transport, request: httpx.Request) -> Answer:
     response = await transport.handle_async_request(request)
-    body = bytearray()
-    stream = cast("httpx.AsyncByteStream", response.stream)
-    # Closing with the body half read drops the connection: an endless answer is not drained.
-    async with (
-        contextlib.aclosing(response),
-        contextlib.aclosing(cast("AsyncGenerator[bytes]", aiter(stream))) as chunks,
-    ):
-        async for chunk in chunks:
-            body += chunk
-            if len(body) >= BODY_CAP:
-                break
-    return Answer(response.status_code, response.headers, bytes(body[:BODY_CAP]))
+    return Answer(response.status_code, response.headers, b"".join(cast("httpx.ByteStream", response.stream)))
+
+
+@lru_cache(maxsize=64)
+def _timeout(connect: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(sock_connect=connect)
+
+
+@lru_cache(maxsize=4096)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(guard.check_url(url))
 
 
 def _proxies(environment: Mapping[str, str]) -> dict[str, str]:

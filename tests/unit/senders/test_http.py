@@ -29,7 +29,6 @@ from hypothesis import strategies as st
 from config.settings import SettingsError, load_settings
 from senders.guard import BlockedAddressError
 from senders.http import (
-    BODY_CAP,
     MAX_RETRY_AFTER,
     Answer,
     HttpClient,
@@ -40,6 +39,7 @@ from senders.http import (
 )
 from senders.http_errors import translate
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
+from senders.transport import BODY_CAP
 from tests.unit.senders.support import client, closed_port, loopback_settings, raw_server, receiving
 
 if TYPE_CHECKING:
