@@ -7,6 +7,7 @@ SIGTERM ends a process whose sends hang (Dramatiq's own AsyncIO middleware waits
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import threading
@@ -131,6 +132,17 @@ class Runtime:
             self._http = None
 
 
+def _calm_the_collector() -> None:
+    """Have Python's cycle collector leave the loaded program alone, and come by less often.
+
+    What a notification allocates is freed by its reference counts. The collector, at its defaults, took a fifth of a
+    worker's processor time to find nothing (measured with perf; 680 us of Python a notification, then 540).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 class RuntimeMiddleware(Middleware):
     """Ties a runtime, and the sweep, to the life of a Dramatiq worker.
 
@@ -150,6 +162,7 @@ class RuntimeMiddleware(Middleware):
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002  # Dramatiq's signature, here and below
         """In a process of Dramatiq's CLI, which has set up logs of its own by now: speak through ours."""
         configure_logging(self.runtime.settings)
+        _calm_the_collector()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """The process is up, its threads are not."""

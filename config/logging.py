@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
 
 if TYPE_CHECKING:
@@ -14,10 +16,24 @@ if TYPE_CHECKING:
 _SHARED: tuple[Any, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 )
+
+
+def _named(_logger: Any, _method: str, event: Any) -> Any:
+    """The name that `get_logger` bound, under the key that a library's line has it."""
+    event["logger"] = event.pop("source")
+    return event
+
+
+def _dumps(event: Any, **_: Any) -> str:
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except (
+        orjson.JSONEncodeError
+    ):  # what it refuses, such as an integer beyond 64 bits, must not silence the line
+        return json.dumps(event, default=str)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -29,21 +45,18 @@ def configure_logging(settings: Settings) -> None:
         plain = structlog.dev.plain_traceback
         render = (structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain),)
     else:
-        render = (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
+        render = (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps))
+    # Our own lines are rendered at once: a LogRecord for each would cost as much again.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=(_named, *_SHARED, *render),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
+            foreign_pre_chain=(*_SHARED, structlog.stdlib.add_logger_name),
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -66,5 +79,5 @@ def configure_logging(settings: Settings) -> None:
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """The logger of a module."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(source=name)
     return logger
