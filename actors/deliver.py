@@ -19,7 +19,7 @@ from config.logging import get_logger
 from config.metrics import metrics
 from model import ledger
 from model.channels import channels_of
-from model.database import connection, transaction, tuples, utcnow
+from model.database import among, connection, transaction, tuples, utcnow
 from model.states import DeliveryState
 from model.tables import Delivery
 from model.tallies import TallyName, tally
@@ -133,7 +133,7 @@ def _raise_if_waiting(delivery_ids: Sequence[int]) -> None:
     states = [DeliveryState.RETRYING, DeliveryState.SENDING]
     query = (
         Delivery.select(Delivery.state, Delivery.next_attempt_at, Delivery.tenant_id)
-        .where(Delivery.id.in_(list(delivery_ids)) & Delivery.state.in_(states))
+        .where(among(Delivery.id, delivery_ids) & Delivery.state.in_(states))
         .order_by(Delivery.id)
     )
     found = list(tuples(query))

@@ -1,9 +1,11 @@
-"""Second step: a job meets its targets. A push job's are its users' devices, any other's is the channel itself."""
+"""Second step, of push jobs: each meets its users' devices.
+
+The target of any other job is its channel, which needs no looking for: match_rules makes that delivery with the job.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -11,20 +13,21 @@ import dramatiq
 from actors import record
 from actors.broker import FANOUT, runtime
 from actors.deliver import deliver
-from actors.handing import hand_on
-from actors.record import PUSH
+from actors.handing import by_lane, hand_on
 from config.metrics import metrics
 from model import bulk, ledger
-from model.audience import Target, audience
-from model.database import connection, is_sqlite, transaction, utcnow
-from model.jobs import time_to_live
-from model.states import DeliveryState, JobState, Reason
-from model.tables import NO_DEVICE, Channel, Delivery, Job
-from senders.registry import ALIASES, PLATFORMS
+from model.audience import audience
+from model.database import among, connection, is_sqlite, transaction, utcnow
+from model.jobs import delivery_row, time_to_live
+from model.states import DeliveryState, EventType, JobState, Reason
+from model.tables import Channel, Delivery, Job
+from senders.registry import PLATFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+
+    from model.audience import Target
 
 #: Deliveries of one statement. Ten thousand devices are ten statements, and no statement is a hundred megabytes.
 CHUNK = 1000
@@ -32,52 +35,41 @@ CHUNK = 1000
 
 @dramatiq.actor(queue_name=FANOUT)
 def fanout_devices(job_ids: list[int]) -> None:
-    """Turn jobs into deliveries, and send on what is to be sent now, each lane by itself."""
+    """Turn push jobs into deliveries, and send on what is to be sent now, each lane by itself."""
     now = utcnow()
-    lanes: dict[tuple[str, int], list[int]] = {}
     with transaction():
         jobs = _new_jobs(job_ids)
-        pushes = [job for job in jobs if job.channel_type == PUSH]
-        audiences = audience(pushes, _push_configs(pushes), now=now)
+        audiences = audience(jobs, _configs(jobs), now=now)
         finished = []
         rows: list[bulk.Row] = []
         for job in jobs:
-            targets = (
-                audiences[job.id]
-                if job.channel_type == PUSH
-                else [Target(NO_DEVICE, None, ALIASES.get(job.channel_type, job.channel_type))]
-            )
-            mine = [_delivery_row(job, target, now) for target in targets]
+            mine = [_delivery_row(job, target, now) for target in audiences[job.id]]
             rows += mine
             finished.append(_fanned_out(job, mine, now))
+        to_send = []
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             inserted = bulk.insert(
                 Delivery, chunk, ignore_conflicts=True, returning=["id", "sender", "channel_id", "state"]
             )
-            for delivery_id, sender, channel_id, state in inserted:
-                if state == DeliveryState.PENDING:
-                    lanes.setdefault(lane(sender, channel_id), []).append(delivery_id)
+            to_send += [row[:3] for row in inserted if row[3] == DeliveryState.PENDING]
         bulk.update(Job, finished)
-    with connection():
-        ended = ledger.supersede_earlier([job.id for job in jobs], now=now)
+    ended = _ended_at_once(jobs, finished)
+    if later := [job.id for job in jobs if job.deliver_on_event != EventType.OPEN]:
+        with connection():
+            ended += ledger.supersede_earlier(later, now=now)
     _observe(rows)
-    record.jobs_ended(ended + _ended_at_once(jobs, finished), runtime.settings, now=now)
-    for ids in lanes.values():
+    record.jobs_ended(ended, runtime.settings, now=now)
+    for ids in by_lane(to_send):
         hand_on(deliver, ids)
 
 
-def lane(sender: str, channel_id: int) -> tuple[str, int]:
-    """What one message speaks of: one channel, or one push service. So destinations do not wait for each other."""
-    return (sender, NO_DEVICE if sender in PLATFORMS.values() else channel_id)
-
-
 def _new_jobs(job_ids: Sequence[int]) -> list[Job]:
-    query = Job.select().where(Job.id.in_(list(job_ids)) & (Job.state == JobState.PENDING)).order_by(Job.id)
+    query = Job.select().where(among(Job.id, job_ids) & (Job.state == JobState.PENDING)).order_by(Job.id)
     return list(query if is_sqlite() else query.for_update())
 
 
-def _push_configs(jobs: Iterable[Job]) -> dict[int, dict[str, Any]]:
+def _configs(jobs: Iterable[Job]) -> dict[int, dict[str, Any]]:
     ids = sorted({job.channel_id for job in jobs})
     query: Any = Channel.select(Channel.id, Channel.config).where(Channel.id.in_(ids)).tuples()
     return dict(query) if ids else {}
@@ -91,22 +83,11 @@ def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
         state, reason, due = DeliveryState.DEFERRED, target.verdict.reason, target.verdict.until
         # The user asked for it in the morning: its time to live begins then.
         expires_at = max(expires_at, due + time_to_live(runtime.settings, job.payload))
-    grace = timedelta(seconds=runtime.settings.sweep_grace)
-    return {
-        "job_id": job.id,
-        "tenant_id": job.tenant_id,
-        "channel_id": job.channel_id,
-        "device_id": target.device_id,
-        "user_id": target.user_id,
-        "sender": PLATFORMS.get(target.sender, target.sender),
-        "state": state,
-        "reason": reason,
-        "next_attempt_at": due,
-        "expires_at": expires_at,
-        "created_at": now,
-        "finished_at": now if state.is_final else None,
-        "sweep_at": None if state.is_final else due or now + grace,
-    }
+    return delivery_row(
+        runtime.settings, job_id=job.id, tenant_id=job.tenant_id, channel_id=job.channel_id,
+        sender=PLATFORMS.get(target.sender, target.sender), device_id=target.device_id, user_id=target.user_id,
+        expires_at=expires_at, state=state, reason=reason, due=due, now=now,
+    )  # fmt: skip
 
 
 def _fanned_out(job: Job, rows: Sequence[bulk.Row], now: datetime) -> bulk.Row:

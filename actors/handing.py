@@ -12,10 +12,11 @@ from pika.exceptions import AMQPError
 
 from config.logging import get_logger
 from model.database import DATABASE_AWAY, connection, utcnow
-from model.tables import Alert, Delivery, Job
+from model.tables import NO_DEVICE, Alert, Delivery, Job
+from senders.registry import PLATFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dramatiq import Actor, Broker
 
@@ -72,6 +73,19 @@ def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = 
             return False
         sent += len(batch)
     return True
+
+
+def lane(sender: str, channel_id: int) -> tuple[str, int]:
+    """What one message speaks of: one channel, or one push service. So destinations do not wait for each other."""
+    return (sender, NO_DEVICE if sender in PLATFORMS.values() else channel_id)
+
+
+def by_lane(deliveries: Iterable[tuple[int, str, int]]) -> list[list[int]]:
+    """Ids of deliveries, each lane's by themselves, from (id, sender, channel id)."""
+    lanes: dict[tuple[str, int], list[int]] = {}
+    for delivery_id, sender, channel_id in deliveries:
+        lanes.setdefault(lane(sender, channel_id), []).append(delivery_id)
+    return list(lanes.values())
 
 
 def leave_to_the_sweep(actor: Actor[[list[int]], None], ids: Sequence[int]) -> None:

@@ -171,7 +171,7 @@ def dispatch_to_user(
         job = job_row(
             runtime.settings, tenant_id=tenant_id, sequence=inserted[0][0], event=EventType.OPEN,
             payload=alert.snapshot(), accepted_at=now, channel=(channel.id, channel.name, channel.channel_type),
-            user_id=user_id, now=now,
+            user_id=user_id, now=now, targets=None,
         )  # fmt: skip
         job_id = int(bulk.insert(Job, [job], returning=["id"])[0][0])
     hand_on(fanout_devices, [job_id])

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from actors.broker import runtime
 from actors.deliver import deliver
-from actors.fanout_devices import fanout_devices, lane
-from actors.handing import BATCH, BROKER_AWAY, hand_on, leave_to_the_sweep
+from actors.fanout_devices import fanout_devices
+from actors.handing import BATCH, BROKER_AWAY, hand_on, lane, leave_to_the_sweep
 from actors.match_rules import match_rules
 from config.logging import get_logger
 from config.metrics import metrics

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from peewee import JOIN
 
 from actors.deliver import deliver
-from actors.fanout_devices import lane
-from actors.handing import hand_on
+from actors.handing import hand_on, lane
 from admin.lookup import find_channel
 from model import bulk
 from model.database import transaction, tuples, utcnow

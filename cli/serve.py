@@ -113,7 +113,8 @@ def _greet(settings: Settings, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(
-        f"Tocsin listens on http://{shown}:{port} with the console at /, the calls described at /docs", flush=True
+        f"Tocsin listens on http://{shown}:{port} with the console at /, the calls described at /docs",
+        flush=True,
     )
     made = first_key(settings)
     if made is not None:

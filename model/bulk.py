@@ -7,7 +7,6 @@ more than one.
 
 from __future__ import annotations
 
-from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from model.database import EncryptedJsonField, JsonField, UtcDateTimeField, data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from peewee import Field, Model
 
@@ -39,21 +39,50 @@ def _sql_type(field: Field[Any]) -> str:
 
 
 def encode(model: type[Model], rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows as the one parameter that `rows_source` unfolds."""
+    """The rows, all of the same columns, as the one parameter that `rows_source` unfolds.
+
+    Raises:
+        ValueError: a moment is naive.
+    """
     columns = model._meta.columns  # noqa: SLF001  # Peewee's documented home of the schema
-    documents = (JsonField, EncryptedJsonField)
+    given = list(rows)
+    documents = {
+        name: columns[name].db_value
+        for name in (given[0] if given else ())
+        if isinstance(columns[name.removeprefix("_")], (JsonField, EncryptedJsonField))
+    }
+    if documents:
+        given = [
+            {name: documents[name](value) if name in documents else value for name, value in row.items()}
+            for row in given
+        ]
+    texts: dict[datetime, str] = {}
 
-    def plain(name: str, value: Any) -> Any:
-        if isinstance(columns[name.removeprefix("_")], documents):
-            return columns[name].db_value(value)
-        return iso(value) if isinstance(value, datetime) else value
+    def text(moment: datetime) -> str:
+        # The same one or two moments stand in each row of a batch.
+        if moment not in texts:
+            texts[moment] = iso(moment)
+        return texts[moment]
 
-    return orjson.dumps([{name: plain(name, value) for name, value in row.items()} for row in rows]).decode()
+    try:
+        return orjson.dumps(given, default=text, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
+    except orjson.JSONEncodeError as error:
+        raise error.__cause__ or error from None
 
 
 def placeholder() -> str:
     """How the driver marks a parameter."""
     return "?" if is_sqlite() else "%s"
+
+
+def among(column: str) -> str:
+    """The condition that a column is one of the ids of one parameter, which `id_list` makes."""
+    return f"{column} IN (SELECT value FROM json_each(?))" if is_sqlite() else f"{column} = ANY(%s)"  # noqa: S608  # columns are ours
+
+
+def id_list(ids: Iterable[int]) -> Any:
+    """Ids as the parameter of `among`."""
+    return orjson.dumps(list(ids)).decode() if is_sqlite() else list(ids)
 
 
 def rows_source(types: Mapping[str, str]) -> str:

@@ -20,14 +20,16 @@ from peewee import (  # type: ignore[attr-defined]  # its stubs lack the last on
     Model,
     OperationalError,
     SqliteDatabase,
+    Value,
     __exception_wrapper__,
+    fn,
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
 
 from model.vault import vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from peewee import Database
 
@@ -217,6 +219,12 @@ def open_database(settings: Settings) -> Database:
 def is_sqlite() -> bool:
     """Which of the two engines it is, for the few statements in which they differ."""
     return isinstance(database.obj, SqliteDatabase)
+
+
+def among(field: Any, ids: Iterable[int]) -> Any:
+    """Whether a field of a Peewee query is one of these ids, in one array: a hundred parameters cost it 1 ms."""
+    found = list(ids)
+    return field.in_(found) if is_sqlite() else field == fn.ANY(Value(found, unpack=False))
 
 
 @contextmanager

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from model.states import JobState
+from model.states import DeliveryState, JobState
+from model.tables import NO_DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from config import Settings
+    from model.states import Reason
 
 
 def is_critical(settings: Settings, alert: Mapping[str, Any]) -> bool:
@@ -40,6 +42,7 @@ def job_row(
     accepted_at: datetime,
     channel: tuple[int, str, str],
     now: datetime,
+    targets: int | None,
     rule: tuple[int, str] | None = None,
     user_id: str | None = None,
 ) -> dict[str, Any]:
@@ -56,6 +59,7 @@ def job_row(
         rule: id and name of the first rule that asked for it.
         user_id: the one user to notify, where no rule asked for it.
         now: when the job is made.
+        targets: how many deliveries are made together with it; None where a fan-out has to find its targets first.
     """
     return {
         "tenant_id": tenant_id,
@@ -73,7 +77,56 @@ def job_row(
         "is_critical": is_critical(settings, payload),
         "accepted_at": accepted_at,
         "expires_at": accepted_at + time_to_live(settings, payload),
-        "state": JobState.PENDING,
+        "state": JobState.PENDING if targets is None else JobState.PROCESSING,
+        "targets": targets or 0,
         "created_at": now,
-        "sweep_at": now + timedelta(seconds=settings.sweep_grace),
+        "sweep_at": now + timedelta(seconds=settings.sweep_grace) if targets is None else None,
+    }
+
+
+def delivery_row(
+    settings: Settings,
+    *,
+    job_id: int,
+    tenant_id: str,
+    channel_id: int,
+    sender: str,
+    expires_at: datetime,
+    now: datetime,
+    device_id: int = NO_DEVICE,
+    user_id: str | None = None,
+    state: DeliveryState = DeliveryState.PENDING,
+    reason: Reason | None = None,
+    due: datetime | None = None,
+) -> dict[str, Any]:
+    """A delivery's row.
+
+    Args:
+        settings: say when the sweep looks after it.
+        job_id: of which job it is one target.
+        tenant_id: whose it is.
+        channel_id: the job's channel.
+        sender: who makes it.
+        expires_at: from when on it is not worth sending.
+        now: when it is made.
+        device_id: the target; the channel itself by default.
+        user_id: whose device it is.
+        state: PENDING, DEFERRED with `due`, or a final one.
+        reason: why it is not to be sent, or not yet.
+        due: when a deferred one is to be sent.
+    """
+    return {
+        "job_id": job_id,
+        "tenant_id": tenant_id,
+        "channel_id": channel_id,
+        "device_id": device_id,
+        "user_id": user_id,
+        "sender": sender,
+        "state": state,
+        "reason": reason,
+        "next_attempt_at": due,
+        "expires_at": expires_at,
+        "created_at": now,
+        "finished_at": now if state.is_final else None,
+        "sweep_at": None if state.is_final else due or now + timedelta(seconds=settings.sweep_grace),
     }

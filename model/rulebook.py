@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model.database import tuples
+from model.rule_index import RuleIndex
 from model.rules import Rule, RuleSpec, in_order
 from model.tables import Channel, RoutingRule, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,17 @@ class RuleBook:
     Attributes:
         rules: in (priority, rule id) order.
         channels: id -> (id, name, type).
+        index: finds the rules that are worth a look.
     """
 
     version: int
     rules: tuple[Rule, ...]
     channels: dict[int, tuple[int, str, str]]
+    index: RuleIndex
+
+    def about(self, alert: Mapping[str, Any]) -> Iterator[Rule]:
+        """The rules that an alert may match, in their order: a superset of those that it does match."""
+        return (self.rules[place] for place in self.index.places(alert))
 
 
 _books: dict[str, RuleBook] = {}
@@ -78,4 +85,4 @@ def _read(tenant_id: str, version: int) -> RuleBook:
         for row in rows
         if row.channel_id in channels
     )
-    return RuleBook(version, tuple(rules), channels)
+    return RuleBook(version, tuple(rules), channels, RuleIndex(rules))

@@ -97,7 +97,7 @@ class Rule:
             return f"min_severity: {severity} is less than {self.min_severity}"
         if self.alert_type and alert.get("alert_type") != self.alert_type:
             return f"alert_type: {alert.get('alert_type')!r} is not {self.alert_type!r}"
-        if self.tag and self.tag[1] != (found := _tag(alert, self.tag[0])):
+        if self.tag and self.tag[1] != (found := tag_of(alert, self.tag[0])):
             return f"device_tag: {self.tag[0]} is {found!r}, not {self.tag[1]!r}"
         if self.site_ids and alert.get("site_id") not in self.site_ids:
             return f"site_ids: {alert.get('site_id')!r} is not among them"
@@ -123,7 +123,7 @@ class Rule:
         )
 
 
-def _tag(alert: Mapping[str, Any], key: str) -> str | None:
+def tag_of(alert: Mapping[str, Any], key: str) -> str | None:
     """A device tag as text: rules hold text, and a producer may have sent 3 or true."""
     value = ((alert.get("details") or {}).get("device_tags") or {}).get(key)
     if isinstance(value, bool):
