@@ -6,21 +6,24 @@
 from actors.accept_alerts import accept_alerts
 from actors.boot import prepare
 from actors.broker import broker, runtime
-from actors.deliver import deliver
+from actors.deliver import deliver, deliver_critical
 from actors.fanout_devices import fanout_devices
 from actors.intake import Accepted, dispatch_alerts, dispatch_to_user
 from actors.match_rules import match_rules
 from actors.results import wait_for_result
 from actors.runtime import RuntimeMiddleware
 from actors.sweep import sweep
+from actors.unmatched import UnmatchedMiddleware
 
 broker.add_middleware(RuntimeMiddleware(runtime, boot=prepare, sweep=sweep))
+broker.add_middleware(UnmatchedMiddleware())
 
 __all__ = [
     "Accepted",
     "accept_alerts",
     "broker",
     "deliver",
+    "deliver_critical",
     "dispatch_alerts",
     "dispatch_to_user",
     "fanout_devices",

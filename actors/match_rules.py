@@ -58,7 +58,7 @@ def match_rules(alert_rows: list[int]) -> None:
         for alert in alerts:
             found = _jobs_of(alert, books[alert.tenant_id], notified, now)
             jobs += found
-            done.append({"id": alert.id, "matched_at": now, "jobs": len(found), "sweep_at": None})
+            done.append({"id": alert.id, "matched_at": now, "jobs": len(found), "sweep_at": None, "error": None})
         made = _insert(jobs)
         deliveries = _deliveries_of([job for job in made if job.channel_type != PUSH], now)
         bulk.update(Alert, done)
