@@ -15,7 +15,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.common import xq_name
 from dramatiq.middleware import CurrentMessage
 
-from actors.broker import broker
+from actors.broker import FRONT, broker
 from actors.intake import dispatch_alerts
 from actors.memory import MemoryBroker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
@@ -41,7 +41,7 @@ def _database_is_away(_retries: int, error: BaseException) -> bool:
     return isinstance(error, DATABASE_AWAY)
 
 
-@dramatiq.actor(queue_name=ACCEPT, retry_when=_database_is_away, max_backoff=60_000)
+@dramatiq.actor(queue_name=ACCEPT, priority=FRONT, retry_when=_database_is_away, max_backoff=60_000)
 def accept_alerts(alerts: Any, tenant_id: Any = "default") -> None:
     """Accept alerts that a producer put on the queue: all of them or, if one is wrong, none.
 

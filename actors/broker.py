@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 #: The queues, one a stage: RabbitMQ's management console shows where work waits.
 MATCH, FANOUT, DELIVER = "tocsin.match", "tocsin.fanout", "tocsin.deliver"
 
+#: The road of critical alerts: of what a worker holds, it takes these first, and no backlog of others is before them.
+CRITICAL = "tocsin.critical"
+
+#: Dramatiq's priorities of what a worker holds, the lowest first. A new alert is matched before old ones are delivered.
+URGENT, FRONT, BULK = 0, 5, 10
+
 
 def database_is_away(retries: int, error: BaseException) -> bool:
     """Whether a message is worth another try soon. The sweep comes after the last one."""

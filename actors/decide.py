@@ -109,6 +109,15 @@ def before_sending(  # noqa: PLR0911  # one line a reason, in the order that dec
     return None
 
 
+def put_off(claim: Claim, pause: timedelta | None, *, now: datetime) -> Settlement | None:
+    """What becomes of a claim whose lane is full, or None: it is not."""
+    if pause is None:
+        return None
+    return Settlement(
+        claim, DeliveryState.RETRYING, Reason.LANE_FULL, next_attempt_at=now + pause, counts_attempt=False
+    )
+
+
 def after_sending(attempt: Attempt, *, max_retries: int, pause: timedelta, now: datetime) -> Settlement:
     """What becomes of a claim by what came of its attempt.
 

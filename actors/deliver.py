@@ -6,15 +6,18 @@ only late. Then `Waiting` is raised, and the Retries middleware brings the messa
 
 from __future__ import annotations
 
+import contextlib
 import time
+from concurrent import futures
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import dramatiq
 
 from actors import attempts, record
-from actors.broker import DELIVER, database_is_away, runtime
-from actors.decide import after_sending, backoff, before_sending
+from actors.broker import BULK, CRITICAL, DELIVER, URGENT, database_is_away, runtime
+from actors.decide import after_sending, backoff, before_sending, put_off
+from actors.handing import BROKER_AWAY, hand_on, lane
 from config.logging import get_logger
 from config.metrics import metrics
 from model import ledger
@@ -25,10 +28,11 @@ from model.tables import Delivery
 from model.tallies import TallyName, tally
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from actors.decide import Attempt
+    from actors.handing import Lane
     from model.channels import ChannelRef
 
 log = get_logger(__name__)
@@ -46,8 +50,7 @@ def _worth_another_message(retries: int, error: BaseException) -> bool:
     return isinstance(error, Waiting) or database_is_away(retries, error)
 
 
-@dramatiq.actor(queue_name=DELIVER, retry_when=_worth_another_message)
-def deliver(delivery_ids: list[int]) -> None:
+def _deliver(delivery_ids: list[int]) -> None:
     """Make deliveries: all that are ours to make, concurrently, none of them hindered by another.
 
     Raises:
@@ -59,21 +62,77 @@ def deliver(delivery_ids: list[int]) -> None:
             claimed = ledger.claim(delivery_ids, now=now, lease=timedelta(seconds=runtime.settings.lease))
         claims = ledger.load(claimed, now=now)
         channels = channels_of(claim.channel_id for claim in claims)
-        to_send = _settle_without_sending(claims, channels, now)
+        to_send, seen_to = _settle_without_sending(claims, channels, now)
     if time.monotonic() - began > runtime.settings.lease - runtime.settings.send_deadline:
         # The process stood still between claim and sending, and the lease may end before the answer: whoever holds
         # the delivery then must not find that it is sent from here as well.
         log.warning("lease_too_old", deliveries=len(to_send))
         return
     if to_send:
-        made: list[Attempt] = []
+        seen_to |= _send(to_send, channels)
+    _wait_for(set(delivery_ids) - seen_to)
+
+
+deliver = dramatiq.actor(
+    actor_name="deliver", queue_name=DELIVER, priority=BULK, retry_when=_worth_another_message
+)(_deliver)
+deliver_critical = dramatiq.actor(
+    actor_name="deliver_critical", queue_name=CRITICAL, priority=URGENT, retry_when=_worth_another_message
+)(_deliver)
+
+
+class ToSend(NamedTuple):
+    """A delivery that is to be made now. The fields are columns of `deliveries`."""
+
+    id: int
+    sender: str
+    channel_id: int
+    is_critical: bool
+
+
+def hand_on_deliveries(deliveries: Iterable[ToSend]) -> None:
+    """Hand deliveries on, each lane by itself, and critical ones first, on a road of their own."""
+    groups: dict[tuple[bool, Lane], list[int]] = {}
+    for each in deliveries:
+        key = (not each.is_critical, lane(each.sender, each.channel_id))
+        groups.setdefault(key, []).append(each.id)
+    for (is_bulk, _), ids in sorted(groups.items()):
+        hand_on(deliver if is_bulk else deliver_critical, ids)
+
+
+def _send(claims: Sequence[ledger.Claim], channels: dict[int, ChannelRef]) -> set[int]:
+    """Make the attempts and settle them; those that last longer than a moment go on without this thread.
+
+    Returns:
+        The deliveries that have ended, or that go on.
+    """
+    made: list[Attempt] = []
+    destination = lane(claims[0].sender, claims[0].channel_id)
+    sending = runtime.begin(attempts.make(runtime, claims, channels, made))
+    try:
+        futures.wait([sending], runtime.lanes.patience(destination))
+    except BaseException:
+        # The time limit: what is known is written, the rest is left to its lease.
+        sending.cancel()
+        _settle(made[:], channels)
+        raise
+    known = made[:]
+    ended = _settle(known, channels)
+    if len(known) == len(claims):
+        return ended
+    slow = {claim.delivery_id for claim in claims} - {attempt.claim.delivery_id for attempt in known}
+
+    def finish() -> None:
+        waiting = slow - _settle(made[len(known) :], channels)
         try:
-            runtime.run(attempts.make(runtime, to_send, channels, made))
-        finally:
-            # Also when the time limit interrupts: what is known is written, the rest is left to its lease.
-            _settle(made, channels)
-    with connection():
-        _raise_if_waiting(delivery_ids)
+            _wait_for(waiting)
+        except Waiting as again:
+            road = deliver_critical if claims[0].is_critical else deliver
+            with contextlib.suppress(*BROKER_AWAY):  # then it is the sweep's
+                road.send_with_options(args=(sorted(waiting),), delay=again.delay)
+
+    runtime.lanes.go_on(destination, len(slow), sending, finish)
+    return ended | slow
 
 
 def max_retries(channel: ChannelRef | None) -> int:
@@ -84,29 +143,46 @@ def max_retries(channel: ChannelRef | None) -> int:
 
 def _settle_without_sending(
     claims: Sequence[ledger.Claim], channels: dict[int, ChannelRef], now: datetime
-) -> list[ledger.Claim]:
+) -> tuple[list[ledger.Claim], set[int]]:
+    """What remains to be sent, and the deliveries that ended without it."""
     to_send, settlements = [], []
+    ended: set[int] = set()
+    pauses: dict[Lane, timedelta | None] = {}
     for claim in claims:
         channel = channels.get(claim.channel_id)
         settlement = before_sending(claim, channel, max_retries=max_retries(channel), now=now)
+        if settlement is None:
+            destination = lane(claim.sender, claim.channel_id)
+            if destination not in pauses:
+                pauses[destination] = runtime.lanes.pause(destination)
+            settlement = put_off(claim, pauses[destination], now=now)
         if settlement is None:
             to_send.append(claim)
         else:
             settlements.append(settlement)
     if settlements:
         with transaction():
-            kept, ended = ledger.settle(
+            kept, jobs = ledger.settle(
                 settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace)
             )
         record.settled(settlements, kept, now=now)
-        record.jobs_ended(ended, runtime.settings, now=now)
-    return to_send
+        record.jobs_ended(jobs, runtime.settings, now=now)
+        ended = _ended(settlements, kept)
+    return to_send, ended
 
 
-def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> None:
-    """Write states, log, totals, device and channel health in one transaction; then tell the world."""
+def _ended(settlements: Iterable[ledger.Settlement], kept: set[int]) -> set[int]:
+    return {each.claim.delivery_id for each in settlements if each.state.is_final} & kept
+
+
+def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> set[int]:
+    """Write states, log, totals, device and channel health in one transaction; then tell the world.
+
+    Returns:
+        The deliveries that ended.
+    """
     if not made:
-        return
+        return set()
     now = utcnow()
     pauses: dict[int, timedelta] = {}
     settlements = []
@@ -117,19 +193,32 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> None:
         channel = channels.get(attempt.claim.channel_id)
         settlements.append(after_sending(attempt, max_retries=max_retries(channel), pause=pause, now=now))
     with transaction():
-        kept, ended = ledger.settle(
+        kept, jobs = ledger.settle(
             settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace)
         )
         record.log_attempts(made, now=now)
         disabled = record.disable_devices(made, now=now)
         record.channel_health(made, channels, now=now)
     record.attempted(made, settlements, kept, now=now)
-    record.jobs_ended(ended, runtime.settings, now=now)
+    record.jobs_ended(jobs, runtime.settings, now=now)
     for attempt in disabled:
         runtime.device_invalid(attempt.claim.device_id, attempt.claim.user_id or "", str(attempt.result))
+    return _ended(settlements, kept)
 
 
-def _raise_if_waiting(delivery_ids: Sequence[int]) -> None:
+def _wait_for(delivery_ids: set[int]) -> None:
+    """See to deliveries that have not ended here.
+
+    Raises:
+        Waiting: some are to be tried again, soon enough for a delayed message.
+    """
+    if not delivery_ids:
+        return
+    with connection():
+        _raise_if_waiting(delivery_ids)
+
+
+def _raise_if_waiting(delivery_ids: set[int]) -> None:
     states = [DeliveryState.RETRYING, DeliveryState.SENDING]
     query = (
         Delivery.select(Delivery.state, Delivery.next_attempt_at, Delivery.tenant_id)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 
 from actors import record
-from actors.broker import FANOUT, runtime
-from actors.deliver import deliver
-from actors.handing import by_lane, hand_on
+from actors.broker import FANOUT, FRONT, runtime
+from actors.deliver import ToSend, hand_on_deliveries
 from config.metrics import metrics
 from model import bulk, ledger
 from model.audience import audience
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 CHUNK = 1000
 
 
-@dramatiq.actor(queue_name=FANOUT)
+@dramatiq.actor(queue_name=FANOUT, priority=FRONT)
 def fanout_devices(job_ids: list[int]) -> None:
     """Turn push jobs into deliveries, and send on what is to be sent now, each lane by itself."""
     now = utcnow()
@@ -50,9 +49,9 @@ def fanout_devices(job_ids: list[int]) -> None:
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             inserted = bulk.insert(
-                Delivery, chunk, ignore_conflicts=True, returning=["id", "sender", "channel_id", "state"]
+                Delivery, chunk, ignore_conflicts=True, returning=[*ToSend._fields, "state"]
             )
-            to_send += [row[:3] for row in inserted if row[3] == DeliveryState.PENDING]
+            to_send += [ToSend(*row[:-1]) for row in inserted if row[-1] == DeliveryState.PENDING]
         bulk.update(Job, finished)
     ended = _ended_at_once(jobs, finished)
     if later := [job.id for job in jobs if job.deliver_on_event != EventType.OPEN]:
@@ -60,8 +59,7 @@ def fanout_devices(job_ids: list[int]) -> None:
             ended += ledger.supersede_earlier(later, now=now)
     _observe(rows)
     record.jobs_ended(ended, runtime.settings, now=now)
-    for ids in by_lane(to_send):
-        hand_on(deliver, ids)
+    hand_on_deliveries(to_send)
 
 
 def _new_jobs(job_ids: Sequence[int]) -> list[Job]:
@@ -86,7 +84,7 @@ def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
     return delivery_row(
         runtime.settings, job_id=job.id, tenant_id=job.tenant_id, channel_id=job.channel_id,
         sender=PLATFORMS.get(target.sender, target.sender), device_id=target.device_id, user_id=target.user_id,
-        expires_at=expires_at, state=state, reason=reason, due=due, now=now,
+        expires_at=expires_at, is_critical=job.is_critical, state=state, reason=reason, due=due, now=now,
     )  # fmt: skip
 
 

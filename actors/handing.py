@@ -16,7 +16,7 @@ from model.tables import NO_DEVICE, Alert, Delivery, Job
 from senders.registry import PLATFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from dramatiq import Actor, Broker
 
@@ -27,7 +27,15 @@ BATCH = 100
 BROKER_AWAY = (BrokerError, AMQPError, OSError)
 
 #: What the ids of each step's messages are.
-TABLES: dict[str, Any] = {"match_rules": Alert, "fanout_devices": Job, "deliver": Delivery}
+TABLES: dict[str, Any] = {
+    "match_rules": Alert,
+    "fanout_devices": Job,
+    "deliver": Delivery,
+    "deliver_critical": Delivery,
+}
+
+#: One destination: a sender and a channel; of a push service all channels together, and NO_DEVICE.
+Lane = tuple[str, int]
 
 #: Ids of one statement: well below SQLite's limit of 32,766 parameters.
 LIMIT = 10_000
@@ -75,17 +83,9 @@ def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = 
     return True
 
 
-def lane(sender: str, channel_id: int) -> tuple[str, int]:
+def lane(sender: str, channel_id: int) -> Lane:
     """What one message speaks of: one channel, or one push service. So destinations do not wait for each other."""
     return (sender, NO_DEVICE if sender in PLATFORMS.values() else channel_id)
-
-
-def by_lane(deliveries: Iterable[tuple[int, str, int]]) -> list[list[int]]:
-    """Ids of deliveries, each lane's by themselves, from (id, sender, channel id)."""
-    lanes: dict[tuple[str, int], list[int]] = {}
-    for delivery_id, sender, channel_id in deliveries:
-        lanes.setdefault(lane(sender, channel_id), []).append(delivery_id)
-    return list(lanes.values())
 
 
 def leave_to_the_sweep(actor: Actor[[list[int]], None], ids: Sequence[int]) -> None:

@@ -12,10 +12,10 @@ import dramatiq
 from peewee import fn
 
 from actors import record
-from actors.broker import MATCH, runtime
-from actors.deliver import deliver
+from actors.broker import FRONT, MATCH, runtime
+from actors.deliver import ToSend, hand_on_deliveries
 from actors.fanout_devices import fanout_devices
-from actors.handing import by_lane, hand_on
+from actors.handing import hand_on
 from actors.record import PUSH
 from model import bulk, ledger
 from model.database import among, connection, is_sqlite, transaction, tuples, utcnow
@@ -46,7 +46,7 @@ class Unmatched(NamedTuple):
     accepted_at: datetime
 
 
-@dramatiq.actor(queue_name=MATCH)
+@dramatiq.actor(queue_name=MATCH, priority=FRONT)
 def match_rules(alert_rows: list[int]) -> None:
     """Turn alert events (rows of `alerts`) into jobs, one for each channel that a rule names."""
     now = utcnow()
@@ -58,15 +58,16 @@ def match_rules(alert_rows: list[int]) -> None:
         for alert in alerts:
             found = _jobs_of(alert, books[alert.tenant_id], notified, now)
             jobs += found
-            done.append({"id": alert.id, "matched_at": now, "jobs": len(found), "sweep_at": None, "error": None})
+            done.append(
+                {"id": alert.id, "matched_at": now, "jobs": len(found), "sweep_at": None, "error": None}
+            )
         made = _insert(jobs)
         deliveries = _deliveries_of([job for job in made if job.channel_type != PUSH], now)
         bulk.update(Alert, done)
     if later := [job.id for job in made if job.channel_type != PUSH and job.event != EventType.OPEN]:
         with connection():
             record.jobs_ended(ledger.supersede_earlier(later, now=now), runtime.settings, now=now)
-    for ids in by_lane(deliveries):
-        hand_on(deliver, ids)
+    hand_on_deliveries(deliveries)
     hand_on(fanout_devices, [job.id for job in made if job.channel_type == PUSH])
 
 
@@ -90,30 +91,28 @@ class _Made(NamedTuple):
     channel_type: str
     event: str
     expires_at: Any
+    is_critical: bool
 
 
 def _insert(jobs: Sequence[bulk.Row]) -> list[_Made]:
     """Insert jobs. A conflict is a duplicate: the job is there, from a message that came twice."""
-    columns = ["id", "tenant_id", "channel_id", "channel_type", "deliver_on_event", "expires_at"]
+    columns = (
+        "id", "tenant_id", "channel_id", "channel_type", "deliver_on_event", "expires_at", "is_critical"
+    )  # fmt: skip
     return [_Made(*row) for row in bulk.insert(Job, jobs, ignore_conflicts=True, returning=columns)]
 
 
-def _deliveries_of(jobs: Sequence[_Made], now: datetime) -> list[tuple[int, str, int]]:
-    """Make the one delivery of each job; (id, sender, channel id) of each."""
+def _deliveries_of(jobs: Sequence[_Made], now: datetime) -> list[ToSend]:
+    """Make the one delivery of each job."""
     rows = [
         delivery_row(
             runtime.settings, job_id=job.id, tenant_id=job.tenant_id, channel_id=job.channel_id,
             sender=ALIASES.get(job.channel_type, job.channel_type),
-            expires_at=Job.expires_at.python_value(job.expires_at), now=now,
+            expires_at=Job.expires_at.python_value(job.expires_at), is_critical=bool(job.is_critical), now=now,
         )
         for job in jobs
     ]  # fmt: skip
-    return [
-        (delivery_id, sender, channel_id)
-        for delivery_id, sender, channel_id in bulk.insert(
-            Delivery, rows, returning=["id", "sender", "channel_id"]
-        )
-    ]
+    return [ToSend(*row) for row in bulk.insert(Delivery, rows, returning=ToSend._fields)]
 
 
 def _jobs_of(alert: Unmatched, book: RuleBook, notified: LastNotified, now: datetime) -> list[bulk.Row]:

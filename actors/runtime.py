@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import uvloop
 from dramatiq.middleware import Middleware
 
+from actors.lanes import Lanes
 from config.logging import configure_logging, get_logger
 from senders.http import HttpClient
 from senders.registry import SENDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
 
     from dramatiq import Broker, Worker
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from senders.base import Sender
 
 T = TypeVar("T")
+
+#: Seconds in which what was sent last is written.
+SETTLING = 5.0
 
 log = get_logger(__name__)
 
@@ -38,6 +43,7 @@ class Runtime:
 
     Attributes:
         settings: this process's. Every actor asks here, so that one assignment before `start` changes them all.
+        lanes: which destinations are slow at the moment.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,6 +53,7 @@ class Runtime:
         self._http: HttpClient | None = None
         self._senders: dict[str, Sender[Any]] = {}
         self._hooks: list[Callable[[int, str, str], None]] = []
+        self.lanes = Lanes()
 
     def start(self) -> None:
         """Open the loop. Senders are made when the first delivery wants them."""
@@ -65,9 +72,10 @@ class Runtime:
         return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
-        """Close the senders and the loop."""
+        """Wait for what is being sent, no longer than a send may take; then close the senders and the loop."""
         if self._loop is None or self._thread is None:
             return
+        self.lanes.wait_until_empty(self.settings.send_deadline + SETTLING)
         loop, thread = self._loop, self._thread
         try:
             self.run(self._close())
@@ -78,23 +86,18 @@ class Runtime:
             if not thread.is_alive():
                 loop.close()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop, from a worker's thread, and wait for it.
-
-        The wait is cut into short ones: Dramatiq interrupts a thread (time limit) by an exception that is raised only
-        when the thread runs Python code.
-        """
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop, from another thread, and do not wait for it."""
         if self._loop is None:
             coroutine.close()
             raise RuntimeError("the runtime is not started: it is a worker's, or start it yourself")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop, from another thread, and wait for it."""
+        future = self.begin(coroutine)
         try:
-            while True:
-                try:
-                    return future.result(timeout=0.25)
-                except TimeoutError:
-                    if future.done():
-                        raise
+            return future.result()
         finally:
             future.cancel()
 

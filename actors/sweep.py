@@ -20,7 +20,7 @@ from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import runtime
-from actors.deliver import deliver
+from actors.deliver import deliver, deliver_critical
 from actors.fanout_devices import fanout_devices
 from actors.handing import BATCH, BROKER_AWAY, hand_on, lane, leave_to_the_sweep
 from actors.match_rules import match_rules
@@ -61,7 +61,7 @@ def sweep() -> dict[str, int]:
         return {
             "match": _sweep_stage("match", Alert, match_rules, now),
             "fanout": _sweep_stage("fanout", Job, fanout_devices, now),
-            "deliver": _sweep_deliveries(now),
+            "deliver": _sweep_deliveries(now, is_critical=True) + _sweep_deliveries(now, is_critical=False),
         }
 
 
@@ -82,11 +82,15 @@ def _take_lease(now: datetime) -> bool:
     return bool(taken)
 
 
-def _due(table: Any, now: datetime, *, idle: bool, extra: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def _due(
+    table: Any, now: datetime, *, idle: bool, extra: Sequence[Any] = (), only: Any = None
+) -> list[tuple[Any, ...]]:
     """Take rows that are due, and put their next look further off each time.
 
     Args:
         idle: whether the queue that leads to them is empty.
+        extra: more columns.
+        only: a further condition.
 
     Returns:
         (id, sweeps before this one, *extra) of each.
@@ -99,6 +103,8 @@ def _due(table: Any, now: datetime, *, idle: bool, extra: Sequence[Any] = ()) ->
         )
     if table is Delivery:
         condition &= table.lease_until.is_null() | (table.lease_until < now)
+    if only is not None:
+        condition &= only
     with transaction():
         rows = list(
             table.select(table.id, table.sweeps, *extra)
@@ -172,17 +178,19 @@ def _sweep_stage(name: str, table: Any, actor: Actor[[list[int]], None], now: da
     return total
 
 
-def _sweep_deliveries(now: datetime) -> int:
-    idle = _is_idle(deliver)
+def _sweep_deliveries(now: datetime, *, is_critical: bool) -> int:
+    actor = deliver_critical if is_critical else deliver
+    mine = Delivery.is_critical == is_critical
+    idle = _is_idle(actor)
     total = 0
     extra = (Delivery.sender, Delivery.channel_id, Delivery.state, Delivery.tenant_id)
     for _ in range(ROUNDS if idle is not None else 0):
-        rows = _due(Delivery, now, idle=bool(idle), extra=extra)
+        rows = _due(Delivery, now, idle=bool(idle), extra=extra, only=mine)
         total += len(rows)
         lanes: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         for row in rows:
             lanes.setdefault(lane(row[2], row[3]), []).append(row)
-        taken = _send_on(deliver, lanes.values())
+        taken = _send_on(actor, lanes.values())
         left_behind = (row[5] for row in rows if row[4] == DeliveryState.SENDING)
         metrics().leases_recovered.inc(tally(TallyName.LEASES_RECOVERED, left_behind))
         if not taken or len(rows) < LIMIT:

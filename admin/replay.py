@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from peewee import JOIN
 
-from actors.deliver import deliver
-from actors.handing import hand_on, lane
+from actors.deliver import ToSend, hand_on_deliveries
 from admin.lookup import find_channel
 from model import bulk
 from model.database import transaction, tuples, utcnow
@@ -95,9 +94,8 @@ def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 1
         now = utcnow()
         with transaction():
             rows = _select(tenant_id, wanted, after=after, limit=min(BATCH, limit - seen))
-            lanes = _reopen(rows, done, settings, now)
-        for ids in lanes.values():
-            hand_on(deliver, ids)
+            to_send = _reopen(rows, done, settings, now)
+        hand_on_deliveries(to_send)
         seen += len(rows)
         if len(rows) < BATCH:
             break
@@ -137,6 +135,7 @@ def _select(tenant_id: str, wanted: Filter, *, after: int, limit: int) -> list[A
             Delivery.sender,
             Delivery.channel_id,
             Delivery.device_id,
+            Delivery.is_critical,
             Job.payload,
             Channel.is_enabled.alias("channel_enabled"),
             Device.id.alias("known_device"),
@@ -165,11 +164,9 @@ def _why_not(row: Any) -> Reason | None:
     return None
 
 
-def _reopen(
-    rows: list[Any], done: Replayed, settings: Settings, now: datetime
-) -> dict[tuple[str, int], list[int]]:
-    """Write it; the deliveries' ids by lane. Within a transaction of the caller's, their jobs locked."""
-    lanes: dict[tuple[str, int], list[int]] = {}
+def _reopen(rows: list[Any], done: Replayed, settings: Settings, now: datetime) -> list[ToSend]:
+    """Write it; what is to be sent. Within a transaction of the caller's, their jobs locked."""
+    to_send: list[ToSend] = []
     leaving: dict[int, Counter[str]] = {}
     reopened = []
     for row in rows:
@@ -178,7 +175,7 @@ def _reopen(
             done.skipped[why_not] += 1
             continue
         leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
-        lanes.setdefault(lane(row.sender, row.channel_id), []).append(row.id)
+        to_send.append(ToSend(row.id, row.sender, row.channel_id, row.is_critical))
         reopened.append({
             "id": row.id,
             "state": DeliveryState.PENDING,
@@ -208,4 +205,4 @@ def _reopen(
     )
     done.deliveries += len(reopened)
     done.jobs |= set(leaving)
-    return lanes
+    return to_send

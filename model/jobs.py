@@ -92,6 +92,7 @@ def delivery_row(
     channel_id: int,
     sender: str,
     expires_at: datetime,
+    is_critical: bool,
     now: datetime,
     device_id: int = NO_DEVICE,
     user_id: str | None = None,
@@ -108,6 +109,7 @@ def delivery_row(
         channel_id: the job's channel.
         sender: who makes it.
         expires_at: from when on it is not worth sending.
+        is_critical: takes the road of critical alerts.
         now: when it is made.
         device_id: the target; the channel itself by default.
         user_id: whose device it is.
@@ -122,6 +124,7 @@ def delivery_row(
         "device_id": device_id,
         "user_id": user_id,
         "sender": sender,
+        "is_critical": is_critical,
         "state": state,
         "reason": reason,
         "next_attempt_at": due,

@@ -84,6 +84,7 @@ class Reason(StrEnum):
     # RETRYING
     TRANSIENT = "transient"
     EARLIER_EVENT_UNDER_WAY = "earlier_event_under_way"
+    LANE_FULL = "lane_full"
 
 
 class Platform(StrEnum):

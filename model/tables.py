@@ -194,6 +194,7 @@ class Delivery(BaseModel):
     device_id = BigIntegerField(default=NO_DEVICE)
     user_id = CharField(max_length=255, null=True)
     sender = CharField(max_length=32)
+    is_critical = BooleanField(default=False)
     state = CharField(max_length=16, default=DeliveryState.PENDING)
     reason = CharField(max_length=32, null=True)
     attempts = IntegerField(default=0)

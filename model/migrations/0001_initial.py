@@ -141,6 +141,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
         device_id = BigIntegerField()
         user_id = CharField(null=True)
         sender = CharField(max_length=32)
+        is_critical = BooleanField()
         state = CharField(max_length=16)
         reason = CharField(null=True, max_length=32)
         attempts = IntegerField()

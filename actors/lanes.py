@@ -1,0 +1,96 @@
+"""Slow destinations do not hold worker threads, and no destination holds them all.
+
+A lane is one destination (actors.handing.lane). A message whose sends last longer than a moment goes on without its
+thread: the sends stay on the event loop, and what comes of them is settled when they are done. Of these slow sends each
+lane may have so many in a process; what else comes for a full lane is put off, later each time, until it has room.
+Whatever a process takes to its grave has its lease, and is sent by another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from config.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from actors.handing import Lane
+
+#: Seconds that a thread waits for the sends of its message; and while others of the same lane are slow.
+PATIENCE, IMPATIENCE = 1.0, 0.1
+
+#: Slow sends of one lane in this process at most, and from how many of all lanes on a lane has its smaller share only.
+LIMIT, ALL, SHARE = 256, 768, 32
+
+#: Seconds by which what comes for a full lane is put off: at first, and at last.
+FIRST_PAUSE, LAST_PAUSE = 1.0, 15.0
+
+log = get_logger(__name__)
+
+
+class Lanes:
+    """The slow sends of a process, by lane."""
+
+    def __init__(self) -> None:
+        self._slow: Counter[Lane] = Counter()
+        self._put_off: Counter[Lane] = Counter()
+        self._changed = threading.Condition()
+        self._finishers: ThreadPoolExecutor | None = None
+
+    def patience(self, lane: Lane) -> float:
+        """Seconds that a thread may wait for sends of this lane."""
+        return IMPATIENCE if self._slow[lane] else PATIENCE
+
+    def pause(self, lane: Lane) -> timedelta | None:
+        """For how long to put off what comes for a full lane, longer each time; None where there is room."""
+        with self._changed:
+            slow = self._slow[lane]
+            if slow < LIMIT and (slow < SHARE or self._slow.total() < ALL):
+                self._put_off.pop(lane, None)
+                return None
+            self._put_off[lane] += 1
+            return timedelta(seconds=min(FIRST_PAUSE * 2 ** (self._put_off[lane] - 1), LAST_PAUSE))
+
+    def go_on(self, lane: Lane, number: int, sending: Future[Any], finish: Callable[[], None]) -> None:
+        """Let sends go on without a thread.
+
+        Args:
+            lane: where they go.
+            number: how many they are.
+            sending: is done when all of them are.
+            finish: is called then, in a thread that may use the database.
+        """
+        with self._changed:
+            self._slow[lane] += number
+            if self._finishers is None:
+                # Made here, after the fork, as the runtime is.
+                self._finishers = ThreadPoolExecutor(2, thread_name_prefix="tocsin-finish")
+            finishers = self._finishers
+
+        def done(_: object) -> None:
+            finishers.submit(self._finish, lane, number, finish)
+
+        sending.add_done_callback(done)
+
+    def wait_until_empty(self, timeout: float) -> bool:
+        """Wait for all slow sends to be settled; whether they are, within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._slow.total(), timeout)
+
+    def _finish(self, lane: Lane, number: int, finish: Callable[[], None]) -> None:
+        try:
+            finish()
+        except Exception:
+            log.exception("settling_failed", remedy="the deliveries' leases end, and they are tried again")
+        finally:
+            with self._changed:
+                self._slow[lane] -= number
+                if not self._slow[lane]:
+                    del self._slow[lane]
+                self._changed.notify_all()

@@ -1,0 +1,91 @@
+"""Nobody waits for a slow destination, and critical alerts wait for nobody."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import actors
+from actors.broker import CRITICAL, DELIVER
+from model.database import connection, utcnow
+from model.tables import Delivery
+from receivers.records import Answer
+
+if TYPE_CHECKING:
+    from tests.integration.chain.conftest import Chain
+
+#: Seconds that the slow destination takes: longer than all that others need.
+LONG = 3.0
+
+
+def test_slow_destinations_hold_no_thread(chain: Chain) -> None:
+    # Given more slow channels than the worker has threads, and a healthy one
+    for number in range(6):
+        chain.rule(chain.channel(f"slow-{number}"), alert_type="slow")
+        chain.far.webhook.always(f"slow-{number}", Answer(delay=LONG))
+    chain.rule(chain.channel("healthy"), alert_type="healthy")
+    # When they all have something to do, and only then the healthy one
+    began = time.monotonic()
+    chain.send({"alert_id": 1, "alert_type": "slow"})
+    chain.until(lambda: len(chain.far.webhook.received) >= 4)
+    chain.send({"alert_id": 2, "alert_type": "healthy"})
+
+    # Then that is served while they still are at it
+    chain.until(lambda: any(each.target == "healthy" for each in chain.far.webhook.received))
+    assert time.monotonic() - began < LONG
+    # And what they answer in the end is settled all the same, after one attempt
+    lines = chain.settled()
+    assert [(line[3], line[5]) for line in lines] == [("DELIVERED", 1)] * 7
+
+
+def test_what_fails_slowly_is_tried_again(chain: Chain) -> None:
+    chain.rule(chain.channel("slow"))
+    chain.far.webhook.script("slow", [Answer(503, delay=1.5), Answer()])
+    chain.send({"alert_id": 1})
+
+    assert [(line[3], line[5]) for line in chain.settled()] == [("DELIVERED", 2)]
+
+
+def test_a_full_lane_puts_off_what_comes_and_loses_nothing(chain: Chain) -> None:
+    # Given a lane that is slow with more than it may hold
+    chain.rule(chain.channel("slow"))
+    chain.far.webhook.always("slow", Answer(delay=2.5))
+    chain.send(*({"alert_id": number} for number in range(1000)))
+    # Then some are put off, which counts as no attempt
+    with connection():
+        put_off = Delivery.select().where(Delivery.reason == "lane_full")
+
+    def is_full() -> bool:
+        with connection():
+            return put_off.count() > 0
+
+    chain.until(is_full)
+    with connection():
+        assert {row.attempts for row in put_off} == {0}
+    # And delivered in the end, once each
+    chain.far.webhook.normal()
+    chain.until(lambda: len(chain.far.webhook.received) == 1000, within=40)
+    lines = chain.settled()
+    assert {(line[3], line[4], line[5]) for line in lines} == {("DELIVERED", None, 1)}
+
+
+def test_critical_alerts_have_a_road_of_their_own(chain: Chain) -> None:
+    # Given no worker, and a backlog of ordinary deliveries
+    chain.rule(chain.channel("hook"))
+    chain.stop()
+    accepted = chain.send(*({"alert_id": number} for number in range(30)))
+    critical = chain.send({"alert_id": "critical", "severity": 4})
+    actors.match_rules.fn([*accepted.ids, *critical.ids])
+
+    # Then the critical one waits in a queue of its own, before which a worker takes nothing
+    waiting: Any = actors.broker
+    assert {name: waiting.waiting(name) for name in (DELIVER, CRITICAL)} == {DELIVER: 1, CRITICAL: 1}
+    first, *others = sorted(actors.broker.actors.values(), key=lambda actor: actor.priority)
+    assert first is actors.deliver_critical
+    assert first.priority < others[0].priority
+    # And the sweep finds the same way for both
+    chain.stop()
+    with connection():
+        Delivery.update(sweep_at=utcnow()).execute()
+    chain.start()
+    assert {line[3] for line in chain.settled()} == {"DELIVERED"}

@@ -1,0 +1,72 @@
+"""Lanes: how long a thread waits, when a lane is full, what happens when slow sends are done."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from datetime import timedelta
+
+from actors.lanes import ALL, FIRST_PAUSE, IMPATIENCE, LAST_PAUSE, LIMIT, PATIENCE, SHARE, Lanes
+
+SLOW, OTHER = ("webhook", 1), ("webhook", 2)
+
+
+def nothing() -> None:
+    """What there is to finish."""
+
+
+def test_a_thread_is_impatient_with_a_lane_that_is_slow_already() -> None:
+    lanes = Lanes()
+    sending: Future[None] = Future()
+    lanes.go_on(SLOW, 1, sending, nothing)
+
+    assert (lanes.patience(SLOW), lanes.patience(OTHER)) == (IMPATIENCE, PATIENCE)
+
+    sending.set_result(None)
+    assert lanes.wait_until_empty(5)
+    assert lanes.patience(SLOW) == PATIENCE
+
+
+def test_what_comes_for_a_full_lane_is_put_off_later_each_time_and_no_longer_when_it_has_room() -> None:
+    lanes = Lanes()
+    sending: Future[None] = Future()
+    lanes.go_on(SLOW, LIMIT, sending, nothing)
+
+    pauses = [lanes.pause(SLOW) for _ in range(8)]
+
+    assert pauses[:3] == [timedelta(seconds=FIRST_PAUSE * 2**n) for n in range(3)]
+    assert pauses[-1] == timedelta(seconds=LAST_PAUSE)
+    assert lanes.pause(OTHER) is None
+    # And when it has room again, it begins anew
+    sending.set_result(None)
+    assert lanes.wait_until_empty(5)
+    assert lanes.pause(SLOW) is None
+    lanes.go_on(SLOW, LIMIT, Future(), nothing)
+    assert lanes.pause(SLOW) == timedelta(seconds=FIRST_PAUSE)
+
+
+def test_where_many_lanes_are_slow_each_has_its_share() -> None:
+    lanes = Lanes()
+    for number in range(3, 3 + ALL // SHARE):
+        lanes.go_on(("webhook", number), SHARE, Future(), nothing)
+
+    assert lanes.pause(("webhook", 3)) is not None
+    assert lanes.pause(SLOW) is None
+
+
+def test_what_fails_in_the_end_gives_its_place_back() -> None:
+    lanes = Lanes()
+    sending: Future[None] = Future()
+    called = threading.Event()
+
+    def fail() -> None:
+        called.set()
+        raise RuntimeError("the database is away")
+
+    lanes.go_on(SLOW, LIMIT, sending, fail)
+    assert not lanes.wait_until_empty(0)
+    sending.set_exception(ValueError("whatever"))
+
+    assert lanes.wait_until_empty(5)
+    assert called.is_set()
+    assert lanes.pause(SLOW) is None
