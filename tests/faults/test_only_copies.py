@@ -63,3 +63,24 @@ def test_what_is_no_hint_at_rows_comes_again(actor_name: str, comes_again: bool,
     finally:
         worker.stop()
         broker.close()
+
+
+def test_who_acknowledges_on_a_connection_that_is_gone_does_not_wait(rabbitmq_url: str) -> None:
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+    broker.declare_queue("tocsin.test", ensure=True)
+    for number in range(2):
+        broker.enqueue(Message("tocsin.test", "nobody", (number,), {}, {}))
+    # Given two messages of a consumer whose connection goes
+    consumer = broker.consume("tocsin.test", prefetch=2, timeout=5000)
+    held = [next(consumer), next(consumer)]
+    consumer.connection.close()
+
+    # When they are done with, nobody is told to try again
+    consumer.ack(held[0])
+    consumer.nack(held[1])
+
+    # And both come again
+    following = broker.consume("tocsin.test", prefetch=2, timeout=5000)
+    assert sorted(next(following).args[0] for _ in range(2)) == [0, 1]
+    following.close()
+    broker.close()

@@ -95,11 +95,11 @@ def test_every_wait_has_an_end_unless_the_url_says_otherwise() -> None:
     parameters = pika.URLParameters(_with_defaults("amqp://localhost:5672/"))
 
     assert parameters.blocked_connection_timeout == 10
-    assert parameters.socket_timeout == 10
+    assert parameters.socket_timeout == 5
     assert parameters.stack_timeout == 15
     assert parameters.connection_attempts == 2
     assert parameters.retry_delay == 0.5
-    assert parameters.heartbeat == 20
+    assert parameters.heartbeat == 10
 
 
 def test_a_broker_that_accepts_and_says_nothing_is_away_like_any_other() -> None:
