@@ -37,7 +37,9 @@ without arriving; or one that the database calls DELIVERED and the far side has 
 request beyond the first that the far side took for one delivery; *in flight* are those of them whose first request
 was under way between the strike and the healing (which for a kill ends with the lease of the killed), give or take
 the deadline of a send; *same id* are those that carry the id of the first, by which a receiver can drop them.
-**Recovery** counts from the healing to the last arrival of what was accepted before. **Snapshots** are readings of
+**Flows again** counts from the healing to the first arrival of what was accepted before it and still missing:
+so long does nothing move at most. **Recovery** counts to the last such arrival: the backlog of the outage is worked
+off, and each retry has waited for its own time. **Snapshots** are readings of
 the equation targets = delivered + failed + suppressed + superseded + expired + in progress, taken four times a
 second through the fault.
 
@@ -48,7 +50,7 @@ deliveries is given for comparison.
 
 COLUMNS = (
     "fault", "strikes", "a while (s)", "deliveries", "lost", "repeated (in flight, same id)", "OPEN after CLOSED",
-    "recovered", "recovery: median, worst (s)", "slowest acceptance (s)", "snapshots (broken)",
+    "recovered", "flows again: median, worst (s)", "recovery: median, worst (s)", "slowest acceptance (s)", "snapshots (broken)",
 )  # fmt: skip
 
 
@@ -65,7 +67,7 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
             by_fault[line["fault"]].append(line)
     rows = [row(TITLES[name], by_fault[name]) for name in TITLES if name in by_fault]
     ok = [line for name in TITLES for line in by_fault.get(name, [])]
-    parts = [HEAD, "## Results\n", _table(COLUMNS, rows), "", _bound(ok), _failures(lines), _settings()]
+    parts = [HEAD, "## Results\n", _table(COLUMNS, rows) + "\n", _bound(ok), _failures(lines), _settings()]
     return "\n".join(part for part in parts if part) + "\n"
 
 
@@ -75,7 +77,13 @@ def row(title: str, cycles: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     def total(name: str) -> int:
         return sum(int(each[name]) for each in cycles)
 
-    recoveries = [each["recovery_seconds"] for each in cycles if each["recovery_seconds"] is not None]
+    def seconds(name: str) -> str:
+        measured = [each[name] for each in cycles if name in each]
+        if not measured:
+            return "not measured"  # lines of before it was
+        found = [each for each in measured if each is not None]
+        return f"{median(found):.1f}, {max(found):.1f}" if found else "nothing waited"
+
     return (
         title,
         str(len(cycles)),
@@ -85,7 +93,8 @@ def row(title: str, cycles: Sequence[dict[str, Any]]) -> tuple[str, ...]:
         f"{total('duplicates')} ({total('in_flight')}, {total('same_id')})",
         str(total("disordered")),
         f"{total('recovered'):,}",
-        f"{median(recoveries):.1f}, {max(recoveries):.1f}" if recoveries else "nothing waited",
+        seconds("flow_seconds"),
+        seconds("recovery_seconds"),
         f"{max(each['slowest_call'] for each in cycles):.1f}",
         f"{total('samples'):,} ({total('broken_samples')})",
     )

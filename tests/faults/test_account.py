@@ -40,7 +40,16 @@ def test_what_arrived_once_is_in_order() -> None:
 
     assert account.faults() == []
     assert (account.accepted, account.delivered, account.recovered) == (2, 2, 1)
-    assert (account.recovery_seconds, account.slowest_call) == (2.0, 0.5)
+    assert (account.flow_seconds, account.recovery_seconds, account.slowest_call) == (2.0, 2.0, 0.5)
+
+
+def test_work_flows_with_the_first_arrival_after_the_healing_and_has_recovered_with_the_last() -> None:
+    rows = [delivery(1), delivery(2), delivery(3, accepted_at=111.0), delivery(4)]
+    receipts = [receipt(4, 105.0), receipt(3, 110.5), receipt(1, 113.0), receipt(2, 118.0)]
+    account = account_of(rows, receipts, "a1", "a2", "a3", "a4")
+
+    # What was accepted after the healing says nothing about it, nor what arrived in mid-fault
+    assert (account.flow_seconds, account.recovery_seconds, account.recovered) == (3.0, 8.0, 2)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +128,9 @@ def test_every_missing_arrival_is_a_loss_and_every_further_one_a_repeat(
 
 
 def test_the_page_says_what_went_wrong_and_what_the_number_of_strikes_supports() -> None:
-    good = Account(accepted=1500, delivered=1500, samples=10, recovery_seconds=2.5).document()
+    good = Account(
+        accepted=1500, delivered=1500, samples=10, flow_seconds=0.4, recovery_seconds=2.5
+    ).document()
     lines = [{"fault": "worker-killed", "hold": 8.0, **good, "problems": []}] * 10
 
     page = render(lines)
@@ -127,7 +138,12 @@ def test_the_page_says_what_went_wrong_and_what_the_number_of_strikes_supports()
     assert "| 10 | 8 | 15,000 | 0 |" in page
     assert "fewer than 30.00% of such strikes" in page
     assert "went wrong" not in page
-    assert row("title", lines)[8] == "2.5, 2.5"
+    # A line right below a table would be a row of it
+    assert "|\n\nNo delivery of 15,000 was lost" in page
+    assert row("title", lines)[8:10] == ("0.4, 0.4", "2.5, 2.5")
+    old = [{name: value for name, value in line.items() if name != "flow_seconds"} for line in lines]
+    assert row("title", old)[8:10] == ("not measured", "2.5, 2.5")
+    assert row("title", [*old, *lines])[8] == "0.4, 0.4"
     broken = {"fault": "zombie", "hold": 8.0, **good, "lost": 2, "problems": ["2 lost: here"]}
     assert "zombie: 2 lost: here" in render([*lines, broken])
     assert "2 of 16,500 deliveries were lost" in render([*lines, broken])
