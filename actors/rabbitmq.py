@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: for as long as the broker's memory or disk alarm lasts; Dramatiq's attempts at an enqueue come without a pause, so
 #: the pause must be pika's. https://pika.readthedocs.io/en/stable/modules/parameters.html
 #: RabbitMQ misses a client after two to three heartbeats, and gives messages to a consumer that is no more until then
-#: (measured: after a cut of 30 s, for 16 s at a heartbeat of 20). Shorter ones would have a client missed that publishes
-#: thousands of delayed messages at once. A try to connect that began during a cut waits for TCP's next one, hence short.
+#: (measured: after a cut of 30 s, for 16 s at a heartbeat of 20). Shorter ones would have a client missed that
+#: publishes thousands of delayed messages at once. A try to connect begun during a cut waits for TCP's next: short.
 CONNECTION = {
     "blocked_connection_timeout": "10",
     "connection_attempts": "2",

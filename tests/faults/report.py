@@ -50,7 +50,8 @@ deliveries is given for comparison.
 
 COLUMNS = (
     "fault", "strikes", "a while (s)", "deliveries", "lost", "repeated (in flight, same id)", "OPEN after CLOSED",
-    "recovered", "flows again: median, worst (s)", "recovery: median, worst (s)", "slowest acceptance (s)", "snapshots (broken)",
+    "recovered", "flows again: median, worst (s)", "recovery: median, worst (s)", "slowest acceptance (s)",
+    "snapshots (broken)",
 )  # fmt: skip
 
 
