@@ -7,11 +7,14 @@ import base64
 import hashlib
 import time
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from actors.decide import Attempt
+from config.logging import get_logger
+from model.database import utcnow
 from senders.base import Device, Notification
 from senders.outcomes import Misconfigured, Transient
 from senders.registry import ALIASES, CHANNEL_TYPES
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from senders.base import ChannelConfig
     from senders.outcomes import Receipt
 
+log = get_logger(__name__)
+
 #: The namespace of the ids that we give notifications (RFC 9562 section 5.5).
 NOTIFICATIONS = uuid.UUID("b1f0a8c4-0c5e-4f0a-8a63-1d0f4c6b9e2d")
 
@@ -34,11 +39,20 @@ async def make(
 ) -> None:
     """Make one attempt for each claim, all at once, each with a deadline of its own.
 
+    A claim whose lease is about to end is left to it, and not in `made`.
+
     Args:
         made: takes each result as it comes, so that an interruption leaves what is known.
     """
+    lasts = timedelta(seconds=runtime.settings.lease - runtime.settings.send_deadline)
+    too_old: list[int] = []
 
     async def one(claim: Claim) -> None:
+        if utcnow() - claim.claimed_at > lasts:
+            # The loop stood still, and the lease may end before the answer: whoever holds the delivery then must not
+            # find that it is sent from here as well.
+            too_old.append(claim.delivery_id)
+            return
         began = time.perf_counter()
         result = await _send(runtime, claim, channels[claim.channel_id])
         made.append(Attempt(claim, result, (time.perf_counter() - began) * 1000))
@@ -46,6 +60,8 @@ async def make(
     async with asyncio.TaskGroup() as group:
         for claim in claims:
             group.create_task(one(claim))
+    if too_old:
+        log.warning("lease_too_old", deliveries=len(too_old))
 
 
 async def _send(runtime: Runtime, claim: Claim, channel: ChannelRef) -> Receipt | BaseException:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.faults import blocked_loop
 from tests.faults.cycle import Fault
 from tests.faults.stack import DEADLINE, LEASE
 from tests.servers.programs import wait_until
@@ -96,6 +97,32 @@ def stop_the_world(cycle: Cycle) -> None:
         time.sleep(LEASE + 2)
     finally:
         os.kill(worker, signal.SIGCONT)
+
+
+#: The file in the stack's directory that says for how long a loop is blocked.
+BLOCK = "block"
+
+
+def with_loop_to_block(directory: Path) -> dict[int, dict[str, str]]:
+    """The first group's workers can be told to block their event loops."""
+    hook = "tests.faults.blocked_loop:device_invalid"
+    return {0: {"TOCSIN_DEVICE_INVALID_HOOK": hook, blocked_loop.FILE: str(directory / BLOCK)}}
+
+
+def block_loop(cycle: Cycle) -> None:
+    """The event loop of one worker stands still for longer than a lease, and its threads go on claiming."""
+    file = cycle.stack.directory / BLOCK
+    file.write_text(str(LEASE + 2))
+    worker = cycle.stack.workers[0].workers()[-1]
+    os.kill(worker, signal.SIGUSR2)
+
+    def noted(word: str) -> bool:
+        log = blocked_loop.journal(file)
+        return log.exists() and f"{worker} {word}" in log.read_text().splitlines()
+
+    wait_until(lambda: noted("begins"), 5, "the loop to be blocked", describe=cycle.stack.logs)
+    wait_until(lambda: noted("ends"), LEASE + 5, "the end of it", describe=cycle.stack.logs)
+    blocked_loop.journal(file).unlink()
 
 
 def close_connections(cycle: Cycle) -> None:
@@ -264,6 +291,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault("stopped", "SIGTERM in mid-send (a deployment)", stop_group, before=slow(0.3)),
     Fault("stopped-twice", "SIGTERM twice in mid-send", stop_group_twice, before=slow(0.3)),
     Fault("zombie", "SIGSTOP of a worker for longer than its lease", stop_the_world, before=slow(0.3)),
+    Fault(
+        "loop-blocked",
+        "the event loop of a worker blocked for longer than its lease",
+        block_loop,
+        before=slow(0.3),
+        group_environment=with_loop_to_block,
+    ),
     Fault(
         "wrong-ack",
         "connections closed thrice while workers hold messages",

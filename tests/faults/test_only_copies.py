@@ -71,7 +71,7 @@ def test_who_acknowledges_on_a_connection_that_is_gone_does_not_wait(rabbitmq_ur
     for number in range(2):
         broker.enqueue(Message("tocsin.test", "nobody", (number,), {}, {}))
     # Given two messages of a consumer whose connection goes
-    consumer = broker.consume("tocsin.test", prefetch=2, timeout=5000)
+    consumer: Any = broker.consume("tocsin.test", prefetch=2, timeout=5000)
     held = [next(consumer), next(consumer)]
     consumer.connection.close()
 
@@ -80,7 +80,7 @@ def test_who_acknowledges_on_a_connection_that_is_gone_does_not_wait(rabbitmq_ur
     consumer.nack(held[1])
 
     # And both come again
-    following = broker.consume("tocsin.test", prefetch=2, timeout=5000)
+    following: Any = broker.consume("tocsin.test", prefetch=2, timeout=5000)
     assert sorted(next(following).args[0] for _ in range(2)) == [0, 1]
     following.close()
     broker.close()
