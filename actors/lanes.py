@@ -9,6 +9,7 @@ Whatever a process takes to its grave has its lease, and is sent by another.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
     from actors.handing import Lane
 
-#: Seconds that a thread waits for the sends of its message; and while others of the same lane are slow.
-PATIENCE, IMPATIENCE = 1.0, 0.1
+#: Seconds that a thread waits for the sends of its message, and for each of them; where the lane has been slow of late
+#: the first alone. To leave a message costs a second transaction for what was done before, where there is any.
+PATIENCE, FOR_EACH = 0.1, 0.01
+
+#: Seconds for which a lane is remembered as slow.
+MEMORY = 60.0
 
 #: Slow sends of one lane in this process at most, and from how many of all lanes on a lane has its smaller share only.
 LIMIT, ALL, SHARE = 256, 768, 32
@@ -39,13 +44,16 @@ class Lanes:
 
     def __init__(self) -> None:
         self._slow: Counter[Lane] = Counter()
+        self._was_slow: dict[Lane, float] = {}
         self._put_off: Counter[Lane] = Counter()
         self._changed = threading.Condition()
         self._finishers: ThreadPoolExecutor | None = None
 
-    def patience(self, lane: Lane) -> float:
-        """Seconds that a thread may wait for sends of this lane."""
-        return IMPATIENCE if self._slow[lane] else PATIENCE
+    def patience(self, lane: Lane, number: int) -> float:
+        """Seconds that a thread may wait for so many sends of this lane."""
+        since = self._was_slow.get(lane)
+        is_slow = since is not None and time.monotonic() - since <= MEMORY
+        return PATIENCE if is_slow else PATIENCE + FOR_EACH * number
 
     def pause(self, lane: Lane) -> timedelta | None:
         """For how long to put off what comes for a full lane, longer each time; None where there is room."""
@@ -68,6 +76,7 @@ class Lanes:
         """
         with self._changed:
             self._slow[lane] += number
+            self._was_slow[lane] = time.monotonic()
             if self._finishers is None:
                 # Made here, after the fork, as the runtime is.
                 self._finishers = ThreadPoolExecutor(2, thread_name_prefix="tocsin-finish")

@@ -29,9 +29,9 @@ FROM generate_series(1, %s) AS n
 """
 
 _DELIVERIES = """
-INSERT INTO deliveries (job_id, tenant_id, channel_id, device_id, sender, state, reason, attempts, next_attempt_at,
-    expires_at, created_at, sweeps, sweep_at)
-SELECT id, tenant_id, channel_id, 0, 'webhook', 'DEFERRED', 'quiet_hours', 0, now() + %s * interval '1 second',
+INSERT INTO deliveries (job_id, tenant_id, channel_id, device_id, sender, is_critical, state, reason, attempts,
+    next_attempt_at, expires_at, created_at, sweeps, sweep_at)
+SELECT id, tenant_id, channel_id, 0, 'webhook', false, 'DEFERRED', 'quiet_hours', 0, now() + %s * interval '1 second',
     expires_at, now(), 0, now() + %s * interval '1 second'
 FROM notification_jobs WHERE starts_with(alert_id, 'd-')
 """

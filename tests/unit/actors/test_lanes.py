@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future
 from datetime import timedelta
 
-from actors.lanes import ALL, FIRST_PAUSE, IMPATIENCE, LAST_PAUSE, LIMIT, PATIENCE, SHARE, Lanes
+from actors.lanes import ALL, FIRST_PAUSE, FOR_EACH, LAST_PAUSE, LIMIT, PATIENCE, SHARE, Lanes
 
 SLOW, OTHER = ("webhook", 1), ("webhook", 2)
 
@@ -15,16 +15,16 @@ def nothing() -> None:
     """What there is to finish."""
 
 
-def test_a_thread_is_impatient_with_a_lane_that_is_slow_already() -> None:
+def test_a_thread_is_impatient_with_a_lane_that_was_slow_of_late() -> None:
     lanes = Lanes()
     sending: Future[None] = Future()
     lanes.go_on(SLOW, 1, sending, nothing)
 
-    assert (lanes.patience(SLOW), lanes.patience(OTHER)) == (IMPATIENCE, PATIENCE)
+    assert (lanes.patience(SLOW, 50), lanes.patience(OTHER, 50)) == (PATIENCE, PATIENCE + 50 * FOR_EACH)
 
     sending.set_result(None)
     assert lanes.wait_until_empty(5)
-    assert lanes.patience(SLOW) == PATIENCE
+    assert lanes.patience(SLOW, 50) == PATIENCE
 
 
 def test_what_comes_for_a_full_lane_is_put_off_later_each_time_and_no_longer_when_it_has_room() -> None:
