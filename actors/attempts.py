@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from actors.decide import Attempt
+from actors.decide import Attempt, LaneFullError
+from actors.handing import lane
 from config.logging import get_logger
 from model.database import utcnow
 from senders.base import Device, Notification
@@ -42,12 +43,25 @@ async def make(
     A claim whose lease is about to end is left to it, and not in `made`.
 
     Args:
-        made: takes each result as it comes, so that an interruption leaves what is known.
+        made: takes each result as it comes, so that an interruption leaves what is known. LaneFullError says that
+            nothing was sent.
     """
     lasts = timedelta(seconds=runtime.settings.lease - runtime.settings.send_deadline)
     too_old: list[int] = []
 
     async def one(claim: Claim) -> None:
+        destination = lane(claim.sender, claim.channel_id)
+        if claim.is_critical:
+            await attempt(claim)
+        elif await runtime.lanes.take_place(destination, lasts.total_seconds() / 2):
+            try:
+                await attempt(claim)
+            finally:
+                runtime.lanes.give_place_back(destination)
+        else:
+            made.append(Attempt(claim, LaneFullError(), 0.0))
+
+    async def attempt(claim: Claim) -> None:
         if utcnow() - claim.claimed_at > lasts:
             # The loop stood still, and the lease may end before the answer: whoever holds the delivery then must not
             # find that it is sent from here as well.

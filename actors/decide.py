@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 TURN = timedelta(seconds=1)
 
 
+class LaneFullError(Exception):
+    """No place of the lane became free in time: nothing was sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What came of one claim: a receipt, one of the senders' errors, or an error of ours."""
@@ -109,10 +113,8 @@ def before_sending(  # noqa: PLR0911  # one line a reason, in the order that dec
     return None
 
 
-def put_off(claim: Claim, pause: timedelta | None, *, now: datetime) -> Settlement | None:
-    """What becomes of a claim whose lane is full, or None: it is not."""
-    if pause is None:
-        return None
+def put_off(claim: Claim, pause: timedelta, *, now: datetime) -> Settlement:
+    """What becomes of a claim whose lane is full."""
     return Settlement(
         claim, DeliveryState.RETRYING, Reason.LANE_FULL, next_attempt_at=now + pause, counts_attempt=False
     )

@@ -16,8 +16,9 @@ import dramatiq
 
 from actors import attempts, record
 from actors.broker import BULK, CRITICAL, DELIVER, URGENT, database_is_away, runtime
-from actors.decide import after_sending, backoff, before_sending, put_off
+from actors.decide import LaneFullError, after_sending, backoff, before_sending, put_off
 from actors.handing import BROKER_AWAY, hand_on, lane
+from actors.lanes import FIRST_PAUSE
 from config.logging import get_logger
 from config.metrics import metrics
 from model import ledger
@@ -152,10 +153,7 @@ def _settle_without_sending(
         channel = channels.get(claim.channel_id)
         settlement = before_sending(claim, channel, max_retries=max_retries(channel), now=now)
         if settlement is None:
-            destination = lane(claim.sender, claim.channel_id)
-            if destination not in pauses:
-                pauses[destination] = runtime.lanes.pause(destination)
-            settlement = put_off(claim, pauses[destination], now=now)
+            settlement = _put_off(claim, pauses, now)
         if settlement is None:
             to_send.append(claim)
         else:
@@ -169,6 +167,19 @@ def _settle_without_sending(
         record.jobs_ended(jobs, runtime.settings, now=now)
         ended = _ended(settlements, kept)
     return to_send, ended
+
+
+def _put_off(
+    claim: ledger.Claim, pauses: dict[Lane, timedelta | None], now: datetime
+) -> ledger.Settlement | None:
+    """What becomes of a claim if its lane is full. All of a message for one lane are put off alike."""
+    if claim.is_critical:
+        return None
+    destination = lane(claim.sender, claim.channel_id)
+    if destination not in pauses:
+        pauses[destination] = runtime.lanes.pause(destination)
+    pause = pauses[destination]
+    return None if pause is None else put_off(claim, pause, now=now)
 
 
 def _ended(settlements: Iterable[ledger.Settlement], kept: set[int]) -> set[int]:
@@ -185,7 +196,13 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> set[int
         return set()
     now = utcnow()
     pauses: dict[int, timedelta] = {}
-    settlements = []
+    settlements = [
+        put_off(attempt.claim, FIRST_PAUSE, now=now)
+        for attempt in made
+        if isinstance(attempt.result, LaneFullError)
+    ]
+    made = [attempt for attempt in made if not isinstance(attempt.result, LaneFullError)]
+    unsent = len(settlements)
     for attempt in made:
         number = attempt.claim.attempts
         # One draw for all with the same number of attempts: their retries stay one batch.
@@ -199,7 +216,7 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> set[int
         record.log_attempts(made, now=now)
         disabled = record.disable_devices(made, now=now)
         record.channel_health(made, channels, now=now)
-    record.attempted(made, settlements, kept, now=now)
+    record.attempted(made, settlements[unsent:], kept, now=now)
     record.jobs_ended(jobs, runtime.settings, now=now)
     for attempt in disabled:
         runtime.device_invalid(attempt.claim.device_id, attempt.claim.user_id or "", str(attempt.result))

@@ -4,10 +4,16 @@ A lane is one destination (actors.handing.lane). A message whose sends last long
 thread: the sends stay on the event loop, and what comes of them is settled when they are done. Of these slow sends each
 lane may have so many in a process; what else comes for a full lane is put off, later each time, until it has room.
 Whatever a process takes to its grave has its lease, and is sent by another.
+
+A lane also has so many places for sends that are under way at the same time, since the event loop serves them all in
+turn: a backlog of pushes must not make a critical alert wait for four hundred others at each of its steps. Critical
+alerts need no place, and are never put off.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -30,11 +36,14 @@ PATIENCE, FOR_EACH = 0.1, 0.01
 #: Seconds for which a lane is remembered as slow.
 MEMORY = 60.0
 
+#: Sends of one lane that are under way in this process at the same time.
+PLACES = 100
+
 #: Slow sends of one lane in this process at most, and from how many of all lanes on a lane has its smaller share only.
 LIMIT, ALL, SHARE = 256, 768, 32
 
-#: Seconds by which what comes for a full lane is put off: at first, and at last.
-FIRST_PAUSE, LAST_PAUSE = 1.0, 15.0
+#: By how much what comes for a full lane is put off: at first, and at last.
+FIRST_PAUSE, LAST_PAUSE = timedelta(seconds=1), timedelta(seconds=15)
 
 log = get_logger(__name__)
 
@@ -48,6 +57,24 @@ class Lanes:
         self._put_off: Counter[Lane] = Counter()
         self._changed = threading.Condition()
         self._finishers: ThreadPoolExecutor | None = None
+        self._places: dict[Lane, asyncio.Semaphore] = {}
+        self._is_closing = False
+
+    async def take_place(self, lane: Lane, patience: float) -> bool:
+        """Take a place of a lane, on the event loop; whether one became free within so many seconds."""
+        places = self._places.setdefault(lane, asyncio.Semaphore(PLACES))
+        deadline = time.monotonic() + patience
+        while places.locked():
+            if self._is_closing or time.monotonic() > deadline:
+                return False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    return await places.acquire()
+        return await places.acquire()
+
+    def give_place_back(self, lane: Lane) -> None:
+        """After `take_place`."""
+        self._places[lane].release()
 
     def patience(self, lane: Lane, number: int) -> float:
         """Seconds that a thread may wait for so many sends of this lane."""
@@ -63,7 +90,7 @@ class Lanes:
                 self._put_off.pop(lane, None)
                 return None
             self._put_off[lane] += 1
-            return timedelta(seconds=min(FIRST_PAUSE * 2 ** (self._put_off[lane] - 1), LAST_PAUSE))
+            return min(FIRST_PAUSE * (1 << min(self._put_off[lane] - 1, 10)), LAST_PAUSE)
 
     def go_on(self, lane: Lane, number: int, sending: Future[Any], finish: Callable[[], None]) -> None:
         """Let sends go on without a thread.
@@ -88,7 +115,12 @@ class Lanes:
         sending.add_done_callback(done)
 
     def wait_until_empty(self, timeout: float) -> bool:
-        """Wait for all slow sends to be settled; whether they are, within so many seconds."""
+        """Let nobody wait for a place any more, and wait for all slow sends to be settled.
+
+        Returns:
+            Whether they are, within so many seconds.
+        """
+        self._is_closing = True
         with self._changed:
             return self._changed.wait_for(lambda: not self._slow.total(), timeout)
 

@@ -59,6 +59,7 @@ class Runtime:
         """Open the loop. Senders are made when the first delivery wants them."""
         if self._loop is not None:
             return
+        self.lanes = Lanes()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tocsin-loop", daemon=True)
         self._thread.start()

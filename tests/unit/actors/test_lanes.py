@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import Future
-from datetime import timedelta
 
-from actors.lanes import ALL, FIRST_PAUSE, FOR_EACH, LAST_PAUSE, LIMIT, PATIENCE, SHARE, Lanes
+from actors.lanes import ALL, FIRST_PAUSE, FOR_EACH, LAST_PAUSE, LIMIT, PATIENCE, PLACES, SHARE, Lanes
 
 SLOW, OTHER = ("webhook", 1), ("webhook", 2)
 
@@ -34,15 +34,15 @@ def test_what_comes_for_a_full_lane_is_put_off_later_each_time_and_no_longer_whe
 
     pauses = [lanes.pause(SLOW) for _ in range(8)]
 
-    assert pauses[:3] == [timedelta(seconds=FIRST_PAUSE * 2**n) for n in range(3)]
-    assert pauses[-1] == timedelta(seconds=LAST_PAUSE)
+    assert pauses[:3] == [FIRST_PAUSE * 2**n for n in range(3)]
+    assert pauses[-1] == LAST_PAUSE
     assert lanes.pause(OTHER) is None
     # And when it has room again, it begins anew
     sending.set_result(None)
     assert lanes.wait_until_empty(5)
     assert lanes.pause(SLOW) is None
     lanes.go_on(SLOW, LIMIT, Future(), nothing)
-    assert lanes.pause(SLOW) == timedelta(seconds=FIRST_PAUSE)
+    assert lanes.pause(SLOW) == FIRST_PAUSE
 
 
 def test_where_many_lanes_are_slow_each_has_its_share() -> None:
@@ -70,3 +70,21 @@ def test_what_fails_in_the_end_gives_its_place_back() -> None:
     assert lanes.wait_until_empty(5)
     assert called.is_set()
     assert lanes.pause(SLOW) is None
+
+
+def test_places_are_taken_and_given_back_and_nobody_waits_for_one_for_ever() -> None:
+    async def play() -> None:
+        lanes = Lanes()
+        assert all([await lanes.take_place(SLOW, 0) for _ in range(PLACES)])
+        # None is left, but elsewhere; one that becomes free goes to who waits
+        assert not await lanes.take_place(SLOW, 0)
+        assert await lanes.take_place(OTHER, 0)
+        waiting = asyncio.create_task(lanes.take_place(SLOW, 5))
+        await asyncio.sleep(0)
+        lanes.give_place_back(SLOW)
+        assert await waiting
+        # And who is told to end does not wait
+        assert lanes.wait_until_empty(0)
+        assert not await lanes.take_place(SLOW, 60)
+
+    asyncio.run(play())
