@@ -25,7 +25,7 @@ test: $(INSTALLED_DEV) check ## linters, types and every test on real servers; m
 	@sh tools/servers.sh && sh tools/conformance.sh && sh tools/e2e.sh
 	@$(BIN)/python -m pytest --durations=10 $(ARGS)
 
-faults: $(INSTALLED_DEV) ## every fault, ten cycles each (hours); make faults ARGS="worker-killed --cycles 2"
+faults: $(INSTALLED_DEV) ## every fault, ten cycles each (hours); make faults ARGS="--shard 1/2", or "zombie --cycles 2"
 	@sh tools/servers.sh
 	@$(BIN)/python -m tests.faults --report docs/reliability.md $(ARGS)
 

@@ -82,6 +82,7 @@ class Fault:
         settings: of the workers.
         group_environment: of one group alone.
         producer: more arguments of the producer.
+        hold: how many seconds a fault of some length lasts, unless the runner is told otherwise.
         possible: whether this machine can make it.
     """
 
@@ -95,6 +96,7 @@ class Fault:
     settings: dict[str, str] = field(default_factory=dict)
     group_environment: Callable[[Path], dict[int, dict[str, str]]] = lambda _directory: {}
     producer: tuple[str, ...] = ()
+    hold: float = 8.0
     possible: Callable[[], bool] = lambda: True
 
 

@@ -103,6 +103,7 @@ class EmbeddedFault:
     name: str
     title: str
     strike: Callable[[Embedded, str], None]
+    hold: float = 8.0
 
 
 def killed_at_any_point(stack: Embedded, tenant: str) -> None:

@@ -316,7 +316,7 @@ FAULTS: tuple[Fault, ...] = (
         lambda cycle: cycle.stack.postgres.restart("immediate"),
         lease=True,
     ),
-    Fault("postgres-away", "PostgreSQL away for a while", postgres_away, lease=True),
+    Fault("postgres-away", "PostgreSQL away for a while", postgres_away, lease=True, hold=30.0),
     Fault(
         "boot-without-database",
         "all workers killed while PostgreSQL is away, and started without it",
@@ -345,7 +345,14 @@ FAULTS: tuple[Fault, ...] = (
         normal,
     ),
     Fault("receiver-resets", "the receiver resets connections", then_hold(answering(reset=True)), normal),
-    Fault("receiver-503", "the receiver answers 503", then_hold(answering(status=503)), normal),
+    Fault(
+        "receiver-503",
+        "the receiver answers 503",
+        then_hold(answering(status=503)),
+        normal,
+        hold=120.0,
+        settings={"TOCSIN_MAX_RETRIES": "300"},
+    ),
     Fault(
         "receiver-429",
         "the receiver answers 429 with Retry-After: 2",

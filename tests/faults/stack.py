@@ -110,11 +110,16 @@ class Supervised:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def stop(self, timeout: float = 20) -> float:
-        """SIGTERM, and SIGKILL after `timeout` seconds; the seconds that its end took."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM, and no start again; `stop` waits for the end."""
         self._stopping.set()
-        began = time.monotonic()
         self.tell(Signals.SIGTERM)
+
+    def stop(self, timeout: float = 20) -> float:
+        """SIGTERM, unless that was sent, and SIGKILL after `timeout` seconds; the seconds that its end took."""
+        began = time.monotonic()
+        if not self._stopping.is_set():
+            self.ask_to_stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
         took = time.monotonic() - began
@@ -272,6 +277,7 @@ class Stack:
         self._group_environment = self.group_environment(self.directory)
         for index in range(self.groups):
             self.start_group(index)
+        self._open.callback(self._ask_all_to_stop)
         wait_until(lambda: self.consumers() >= 2 * self.groups, 60, "workers to come up", describe=self.logs)
 
     def start_group(self, index: int) -> None:
@@ -280,6 +286,11 @@ class Stack:
         group = WorkerGroup(environment, self.directory / f"workers-{index}.log", self.network.prefix)
         self.workers.append(group)
         self._open.callback(group.stop)
+
+    def _ask_all_to_stop(self) -> None:
+        """All at once, and not one after another: a second SIGTERM would not be a request any more."""
+        for group in self.workers:
+            group.ask_to_stop()
 
     def consumers(self) -> int:
         """How many worker processes consume deliveries at this moment, by the broker's count."""
