@@ -10,9 +10,11 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from peewee import JOIN
+
 from model.database import connection, tuples
 from model.states import DeliveryState, Reason
-from model.tables import Alert, Delivery, Job
+from model.tables import Alert, Delivery, Device, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +30,8 @@ class Receipt:
 
     Attributes:
         at: Unix time.
-        id: the webhook-id.
+        id: the webhook-id, or a push message's tag.
+        device: the token of the device that it went to; "" for a webhook.
     """
 
     at: float
@@ -37,6 +40,7 @@ class Receipt:
     hook: str
     alert_id: str
     event: str
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +130,14 @@ def read_receipts(record: Path, tenant: str) -> tuple[list[Receipt], int]:
     with record.open("rb") as lines:
         for line in lines:
             each = json.loads(line)
-            data = (each["content"] or {}).get("data", {})
-            if data.get("tenant_id") != tenant:
+            is_push = each["receiver"] == "fcm"
+            content = each["content"] or {}
+            data = content.get("message", {}).get("data", {}) if is_push else content.get("data", {})
+            if (
+                not each["target"].startswith(token(tenant, ""))
+                if is_push
+                else data.get("tenant_id") != tenant
+            ):
                 continue
             if each["status"] is None or each["status"] >= 300:
                 refused += 1
@@ -135,10 +145,15 @@ def read_receipts(record: Path, tenant: str) -> tuple[list[Receipt], int]:
             taken.append(
                 Receipt(
                     each["at"], each["id"], int(data["job_id"]), each["target"], str(data["alert_id"]),
-                    data["event_type"],
+                    data["event"] if is_push else data["event_type"], each["target"] if is_push else "",
                 )
             )  # fmt: skip
     return taken, refused
+
+
+def token(tenant: str, phone: str) -> str:
+    """The push address of one of a tenant's phones: by it the far side's log tells whose it is."""
+    return f"{tenant}:{phone}"
 
 
 def read_book(book: Path) -> list[dict[str, Any]]:
@@ -156,6 +171,7 @@ class Row:
     reason: str | None
     attempts: int
     accepted_at: float
+    device: str = ""
 
 
 def read_rows(tenant: str) -> tuple[list[Row], set[tuple[str, str]]]:
@@ -163,14 +179,21 @@ def read_rows(tenant: str) -> tuple[list[Row], set[tuple[str, str]]]:
     with connection():
         query = (
             Delivery.select(
-                Delivery.id, Delivery.job, Delivery.state, Delivery.reason, Delivery.attempts, Job.accepted_at
+                Delivery.id,
+                Delivery.job,
+                Delivery.state,
+                Delivery.reason,
+                Delivery.attempts,
+                Job.accepted_at,
+                Device.token,
             )
             .join(Job, on=Delivery.job == Job.id)
+            .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
             .where(Delivery.tenant_id == tenant)
         )
         rows = [
-            Row(number, job, state, reason, attempts, moment.timestamp())
-            for number, job, state, reason, attempts, moment in tuples(query)
+            Row(number, job, state, reason, attempts, moment.timestamp(), device or "")
+            for number, job, state, reason, attempts, moment, device in tuples(query)
         ]
         alerts = {
             (row[0], row[1])
@@ -193,9 +216,9 @@ def settle_accounts(
         book: the producer's.
         receipts: what the far side took, in its order.
     """
-    by_job: dict[int, list[Receipt]] = defaultdict(list)
+    by_target: dict[tuple[int, str], list[Receipt]] = defaultdict(list)
     for receipt in receipts:
-        by_job[receipt.job_id].append(receipt)
+        by_target[receipt.job_id, receipt.device].append(receipt)
     promised = {(str(alert), event) for line in book for alert, event in line["ids"]}
     account = Account(alerts=len(alerts), accepted=len(rows), attempts=sum(row.attempts for row in rows))
     notes: list[str] = []
@@ -208,7 +231,7 @@ def settle_accounts(
     ]
     last = first = None
     for row in rows:
-        got = by_job.pop(row.job_id, [])
+        got = by_target.pop((row.job_id, row.device), [])
         if got:
             account.delivered += 1
         if row.state == DeliveryState.SUPERSEDED and row.reason == Reason.LATER_EVENT:
@@ -224,9 +247,9 @@ def settle_accounts(
             account.recovered += 1
             first = late[0] if first is None else min(first, late[0])
             last = late[-1] if last is None else max(last, late[-1])
-    if by_job:
-        account.lost += len(by_job)
-        notes.append(f"{len(by_job)} jobs arrived that the database does not have")
+    if by_target:
+        account.lost += len(by_target)
+        notes.append(f"{len(by_target)} deliveries arrived that the database does not have")
     if last is not None and first is not None:
         account.flow_seconds = round(first - times.healed, 2)
         account.recovery_seconds = round(last - times.healed, 2)

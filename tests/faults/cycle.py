@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import subprocess
 import sys
@@ -13,8 +14,17 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from model import ledger
 from model.database import DATABASE_AWAY, connection, tuples, utcnow
 from model.states import IN_PROGRESS, JobState
-from model.tables import Alert, Channel, Delivery, Job, RoutingRule, Tenant
-from tests.faults.account import ORDERED, Account, Times, read_book, read_receipts, read_rows, settle_accounts
+from model.tables import Alert, Channel, Delivery, Device, Job, RoutingRule, Tenant
+from tests.faults.account import (
+    ORDERED,
+    Account,
+    Times,
+    read_book,
+    read_receipts,
+    read_rows,
+    settle_accounts,
+    token,
+)
 from tests.faults.producer import DIED
 from tests.faults.stack import DEADLINE, LEASE
 from tests.servers.programs import wait_until
@@ -29,6 +39,9 @@ if TYPE_CHECKING:
 LANES = {"lane-0": "a", "lane-1": "a", "lane-2": "b", "lane-3": "b", "lane-4": "c", "lane-5": "c"}
 #: Every alert goes to this channel as well, so that an alert makes three deliveries.
 COMMON = "lane-6"
+#: Alerts of this type go to the phones of one user besides.
+PUSHED = "c"
+PHONES = ("phone", "tablet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,7 @@ class Fault:
         settings: of the workers.
         group_environment: of one group alone.
         producer: more arguments of the producer.
+        pushes: whether a third of the alerts go to phones as well.
         hold: how many seconds a fault of some length lasts, unless the runner is told otherwise.
         possible: whether this machine can make it.
     """
@@ -96,6 +110,7 @@ class Fault:
     settings: dict[str, str] = field(default_factory=dict)
     group_environment: Callable[[Path], dict[int, dict[str, str]]] = lambda _directory: {}
     producer: tuple[str, ...] = ()
+    pushes: bool = True
     hold: float = 8.0
     possible: Callable[[], bool] = lambda: True
 
@@ -138,10 +153,12 @@ class Sampler:
                 self.broken.append(str(error))
 
 
-def configure(stack: HasHooks, tenant: str) -> None:
-    """The tenant's channels and rules, and a far side that refuses every other request of pairs at first."""
+def configure(stack: HasHooks, tenant: str, *, pushes: bool = True) -> None:
+    """The tenant's channels and rules, and its user's phones."""
     with connection():
         Tenant.create(tenant_id=tenant)
+        if pushes:
+            _configure_phones(tenant)
         for name in (*LANES, COMMON, ORDERED):
             channel = Channel.create(
                 tenant=tenant,
@@ -157,6 +174,18 @@ def configure(stack: HasHooks, tenant: str) -> None:
                 )  # fmt: skip
 
 
+def _configure_phones(tenant: str) -> None:
+    config = {"user_ids": ["resident"]}
+    channel = Channel.create(tenant=tenant, name="phones", channel_type="push", config=config)
+    RoutingRule.create(tenant=tenant, channel=channel, name="phones", alert_type=PUSHED)
+    for phone in PHONES:
+        address = token(tenant, phone)
+        Device.create(
+            tenant=tenant, user_id="resident", platform="android", name=phone, token=address,
+            address_hash=hashlib.sha256(address.encode()).hexdigest(),
+        )  # fmt: skip
+
+
 def run(stack: Stack, fault: Fault, size: Size, number: int, *, patience: float = 120) -> Account:
     """One cycle, from an idle stack to an idle stack.
 
@@ -164,7 +193,8 @@ def run(stack: Stack, fault: Fault, size: Size, number: int, *, patience: float 
         TimeoutError: after `patience` seconds work is still in progress; the text shows the workers' logs.
     """
     tenant = f"{fault.name}-{number}-{secrets.token_hex(2)}"
-    configure(stack, tenant)
+    # The push service's address is in its credentials, and not behind a link that can be cut.
+    configure(stack, tenant, pushes=fault.pushes and not fault.cuttable)
     fault.before(stack)
     if size.pairs:
         answers = [{"status": 503}, {}] * size.pairs

@@ -204,8 +204,9 @@ class FarSide:
         return {name: value for name, _, value in pairs if name.startswith("TOCSIN_")}
 
     def order(self, order: str, **document: Any) -> None:
-        """`always`, `script` or `normal`, as receivers/control.py describes them; for webhooks."""
-        self._http.post(f"/control/{order}", json={"receiver": "webhook", **document}).raise_for_status()
+        """`always`, `script` or `normal`, as receivers/control.py describes them; of one webhook, or of all and FCM."""
+        for receiver in ("webhook",) if "target" in document else ("webhook", "fcm"):
+            self._http.post(f"/control/{order}", json={"receiver": receiver, **document}).raise_for_status()
 
     def close(self) -> None:
         """End it."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faults.account import Account, Receipt, Row, Times, settle_accounts
+from tests.faults.account import Account, Receipt, Row, Times, read_receipts, settle_accounts, token
 from tests.faults.report import render, row
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TIMES = Times(began=100.0, healed=110.0, window=11.0)
 
@@ -79,6 +83,41 @@ def test_a_superseded_delivery_is_not_lost() -> None:
     rows = [delivery(1, "SUPERSEDED", "later_event"), delivery(2)]
 
     assert account_of(rows, [receipt(2, 99.0)], "a1", "a2").faults() == []
+
+
+def test_each_device_of_a_job_is_a_delivery_of_its_own() -> None:
+    rows = [Row(1, 7, "DELIVERED", None, 1, 99.0, "phone"), Row(2, 7, "DELIVERED", None, 1, 99.0, "tablet")]
+    both = [replace(receipt(7, 99.5), device="phone"), replace(receipt(7, 99.6), device="tablet")]
+
+    assert account_of(rows, both, "a7").faults() == []
+    # Twice to one device does not stand for the other
+    twice = account_of(rows, [both[0], replace(both[0], at=101.0)], "a7")
+    assert (twice.lost, twice.duplicates) == (1, 1)
+
+
+def test_the_far_side_s_log_is_read_by_tenant(tmp_path: Path) -> None:
+    def hook(tenant: str, status: int | None) -> dict[str, Any]:
+        data = {"tenant_id": tenant, "job_id": 3, "alert_id": "a3", "event_type": "OPEN"}
+        return {"receiver": "webhook", "target": "lane", "content": {"data": data}, "status": status}
+
+    def push(tenant: str, status: int | None) -> dict[str, Any]:
+        data = {"job_id": "4", "alert_id": "a4", "event": "OPEN"}
+        content = {"message": {"data": data}}
+        return {"receiver": "fcm", "target": token(tenant, "phone"), "content": content, "status": status}
+
+    lines = [
+        each(tenant, status) for each in (hook, push) for tenant in ("t", "t2") for status in (200, 503, None)
+    ]
+    record = tmp_path / "received.jsonl"
+    record.write_text("".join(json.dumps({"at": 1.0, "id": "i", **line}) + "\n" for line in lines))
+
+    taken, refused = read_receipts(record, "t")
+
+    assert refused == 4
+    assert [(each.job_id, each.device, each.event) for each in taken] == [
+        (3, "", "OPEN"),
+        (4, "t:phone", "OPEN"),
+    ]
 
 
 def test_repeats_are_counted_by_what_excuses_them() -> None:
