@@ -69,7 +69,9 @@ async def make(
             return
         began = time.perf_counter()
         result = await _send(runtime, claim, channels[claim.channel_id])
-        made.append(Attempt(claim, result, (time.perf_counter() - began) * 1000))
+        took = time.perf_counter() - began
+        runtime.lanes.answered(lane(claim.sender, claim.channel_id), took)
+        made.append(Attempt(claim, result, took * 1000))
 
     async with asyncio.TaskGroup() as group:
         for claim in claims:

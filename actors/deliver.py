@@ -111,7 +111,9 @@ def _send(claims: Sequence[ledger.Claim], channels: dict[int, ChannelRef]) -> se
     destination = lane(claims[0].sender, claims[0].channel_id)
     sending = runtime.begin(attempts.make(runtime, claims, channels, made))
     try:
-        futures.wait([sending], runtime.lanes.patience(destination, len(claims)))
+        patience = runtime.lanes.patience(destination, len(claims))
+        while futures.wait([sending], patience).not_done and runtime.lanes.moves(destination):
+            pass
     except BaseException:
         # The time limit: what is known is written, the rest is left to its lease.
         sending.cancel()

@@ -36,6 +36,10 @@ PATIENCE, FOR_EACH = 0.1, 0.01
 #: Seconds for which a lane is remembered as slow.
 MEMORY = 60.0
 
+#: A lane moves if within the last second it had an answer that took no longer than half a second. What takes long then
+#: is this process's own backlog, and no reason to let go of a message.
+QUICK, LATELY = 0.5, 1.0
+
 #: Sends of one lane that are under way in this process at the same time.
 PLACES = 100
 
@@ -54,6 +58,7 @@ class Lanes:
     def __init__(self) -> None:
         self._slow: Counter[Lane] = Counter()
         self._was_slow: dict[Lane, float] = {}
+        self._moved: dict[Lane, float] = {}
         self._put_off: Counter[Lane] = Counter()
         self._changed = threading.Condition()
         self._finishers: ThreadPoolExecutor | None = None
@@ -82,14 +87,23 @@ class Lanes:
         is_slow = since is not None and time.monotonic() - since <= MEMORY
         return PATIENCE if is_slow else PATIENCE + FOR_EACH * number
 
+    def answered(self, lane: Lane, seconds: float) -> None:
+        """Note how long a send took, from its first byte to its outcome."""
+        if seconds <= QUICK:
+            self._moved[lane] = time.monotonic()
+
+    def moves(self, lane: Lane) -> bool:
+        """Whether a lane answers quickly at the moment."""
+        return time.monotonic() - self._moved.get(lane, -LATELY) < LATELY
+
     def pause(self, lane: Lane) -> timedelta | None:
-        """For how long to put off what comes for a full lane, longer each time; None where there is room."""
+        """How long to put off what comes for a full lane, longer each time unless it moves; None: there is room."""
         with self._changed:
             slow = self._slow[lane]
             if slow < LIMIT and (slow < SHARE or self._slow.total() < ALL):
                 self._put_off.pop(lane, None)
                 return None
-            self._put_off[lane] += 1
+            self._put_off[lane] = 1 if self.moves(lane) else self._put_off[lane] + 1
             return min(FIRST_PAUSE * (1 << min(self._put_off[lane] - 1, 10)), LAST_PAUSE)
 
     def go_on(self, lane: Lane, number: int, sending: Future[Any], finish: Callable[[], None]) -> None:

@@ -52,6 +52,9 @@ REASONS: Final[dict[str, str]] = {
     "too_late": "the deadline by severity passed: 1 h (info), 4 h (warning), 12 h (error), 24 h (critical)",
     "transient": "network, timeout, 408, 425, 429 or 5xx",
     "earlier_event_under_way": "an earlier event of the alert is being sent; this one waits for its turn",
+    "lane_full": (
+        "the destination is slow and has enough in hand; tried again within 15 s, which counts as no attempt"
+    ),
 }
 
 #: What the log calls what came of an attempt, and how bad that is.

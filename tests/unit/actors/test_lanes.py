@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 
-from actors.lanes import ALL, FIRST_PAUSE, FOR_EACH, LAST_PAUSE, LIMIT, PATIENCE, PLACES, SHARE, Lanes
+from actors.lanes import ALL, FIRST_PAUSE, FOR_EACH, LAST_PAUSE, LIMIT, PATIENCE, PLACES, QUICK, SHARE, Lanes
 
 SLOW, OTHER = ("webhook", 1), ("webhook", 2)
 
@@ -88,3 +88,15 @@ def test_places_are_taken_and_given_back_and_nobody_waits_for_one_for_ever() -> 
         assert not await lanes.take_place(SLOW, 60)
 
     asyncio.run(play())
+
+
+def test_a_lane_that_answers_quickly_moves_and_is_put_off_no_longer_each_time() -> None:
+    lanes = Lanes()
+    assert not lanes.moves(SLOW)
+    lanes.answered(SLOW, QUICK + 0.1)
+    assert not lanes.moves(SLOW)
+    lanes.answered(SLOW, QUICK)
+    assert lanes.moves(SLOW)
+    lanes.go_on(SLOW, LIMIT, Future(), nothing)
+
+    assert [lanes.pause(SLOW) for _ in range(3)] == [FIRST_PAUSE] * 3
