@@ -81,6 +81,11 @@ def chosen(names: Sequence[str], part: tuple[int, int]) -> list[str]:
     return [name for name in known if not names or name in names][part[0] :: part[1]]
 
 
+def give_up(error: Exception, number: int) -> Account:
+    """A cycle that cannot be."""
+    raise TimeoutError(f"cycle {number}: {error}") from error
+
+
 def cycles(options: argparse.Namespace, logs: Path) -> Iterator[tuple[str, Size, Callable[[int], Account]]]:
     """Each fault that was asked for, how big, and what runs one cycle of it. Its cycles share a stack."""
     wanted = chosen(options.names, options.shard)
@@ -102,17 +107,24 @@ def cycles(options: argparse.Namespace, logs: Path) -> Iterator[tuple[str, Size,
                 servers.enter_context(RabbitServer()),
             )
             directory = Path(tempfile.mkdtemp(prefix=f"{fault.name}-", dir=logs))
-            with Stack(
-                *running,
-                directory,
-                settings=fault.settings,
-                cuttable=fault.cuttable,
-                group_environment=fault.group_environment,
-            ) as stack:
-                size = size_of(fault)
+            size = size_of(fault)
+            with ExitStack() as opened:
+                try:
+                    stack = opened.enter_context(
+                        Stack(
+                            *running,
+                            directory,
+                            settings=fault.settings,
+                            cuttable=fault.cuttable,
+                            group_environment=fault.group_environment,
+                        )
+                    )
+                except TimeoutError as error:
+                    # What keeps one stack from coming up need not keep the others.
+                    yield fault.name, size, partial(give_up, error)
+                    continue
                 # What an outage holds up comes after it, and so does the end
-                patience = 120 + size.hold
-                yield fault.name, size, partial(cycle.run, stack, fault, size, patience=patience)
+                yield fault.name, size, partial(cycle.run, stack, fault, size, patience=120 + size.hold)
     for each in EMBEDDED_FAULTS:
         if each.name not in wanted:
             continue

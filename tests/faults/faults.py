@@ -352,7 +352,7 @@ FAULTS: tuple[Fault, ...] = (
         then_hold(answering(status=503)),
         normal,
         hold=120.0,
-        settings={"TOCSIN_MAX_RETRIES": "300"},
+        settings={"TOCSIN_MAX_RETRIES": "100"},  # at one and a half seconds each
     ),
     Fault(
         "receiver-429",

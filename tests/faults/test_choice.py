@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config import load_settings
 from tests.faults.__main__ import chosen, shard
 from tests.faults.embedded import EMBEDDED_FAULTS
 from tests.faults.faults import FAULTS
+from tests.faults.stack import PACE
+
+if TYPE_CHECKING:
+    from tests.faults.cycle import Fault
 
 ALL = [fault.name for fault in FAULTS] + [fault.name for fault in EMBEDDED_FAULTS]
 
@@ -27,6 +33,14 @@ def test_those_that_are_named_are_taken_and_what_is_none_is_refused() -> None:
     assert chosen(["zombie", "all-killed"], (0, 1)) == ["all-killed", "zombie"]
     with pytest.raises(SystemExit, match=r"there is no earthquake; there are .*zombie"):
         chosen(["earthquake"], (0, 1))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_workers_can_start_with_a_fault_s_settings(fault: Fault) -> None:
+    given = PACE | fault.settings
+    settings = load_settings(**{name.removeprefix("TOCSIN_").lower(): value for name, value in given.items()})
+
+    assert settings.send_deadline < settings.lease
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "a/b", "-1/2", "1/2/3"])
