@@ -36,8 +36,8 @@ PATIENCE, FOR_EACH = 0.1, 0.01
 #: Seconds for which a lane is remembered as slow.
 MEMORY = 60.0
 
-#: A lane moves if within the last second it had an answer that took no longer than half a second. What takes long then
-#: is this process's own backlog, and no reason to let go of a message.
+#: A lane moves if within the last second it had an answer that took no longer than half a second. What is too much for
+#: it then is this process's own backlog, and soon done.
 QUICK, LATELY = 0.5, 1.0
 
 #: Sends of one lane that are under way in this process at the same time.
