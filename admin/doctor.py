@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import stat
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from config import SettingsError
 from model import migrate
-from model.database import DATABASE_AWAY, connection, database, is_sqlite, utcnow
+from model.database import DATABASE_AWAY, connection, database, is_sqlite
 from model.tables import Channel
 from model.vault import vault
 from senders.apns_pool import ProviderToken
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from config import Settings
 
-#: Seconds by which the database's clock may differ from ours: leases are shorter than minutes.
+#: Seconds by which the database's clock may differ from ours: what we sign for push services is good from now on.
 SKEW_WARN, SKEW_FAIL = 1.0, 10.0
 
 #: The account types that Google's JSON files hold; only this one can send.
@@ -118,13 +119,13 @@ def _secrets() -> Iterator[Check]:
 
 
 def _clock() -> Iterator[Check]:
-    """Leases and due times are written by our clock and compared with other machines'."""
+    """How far our wall clock is from the database's, by which leases and due times go: providers judge by the former."""
     if is_sqlite():
         return
     with connection():
-        before = utcnow()
+        before = datetime.now(UTC)
         theirs = database.execute_sql("SELECT clock_timestamp()").fetchone()[0]
-        after = utcnow()
+        after = datetime.now(UTC)
     skew = abs((theirs - (before + (after - before) / 2)).total_seconds())
     status: Literal["ok", "warn", "fail"] = (
         "ok" if skew < SKEW_WARN else "warn" if skew < SKEW_FAIL else "fail"

@@ -30,8 +30,8 @@ Nothing that was accepted is lost, whatever dies. This page shows how often that
 worker processes, a far side in a process of its own), strikes in the middle of it, heals, and waits until nothing
 is in progress. Then every delivery is accounted for: the far side's own log and the producer's own book against the
 database. Each alert makes three deliveries to webhooks, and a third of them two more to a user's devices (by FCM's
-protocol; but where a network is cut, a clock stepped, or the receiver down); besides, alerts come in pairs of OPEN and CLOSED on one
-channel that refuses every other request.
+protocol; but where a network is cut, a clock stepped, or the receiver down); besides, alerts come in pairs of OPEN and
+CLOSED on one channel that refuses every other request.
 
 **Lost** is an acknowledged alert that the database does not have; a delivery that has not ended, or has ended
 without arriving; or one that the database calls DELIVERED and the far side has never seen. **Repeated** is a

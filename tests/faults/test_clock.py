@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,24 @@ def test_a_wrong_wall_clock_is_put_right_by_the_server(postgres_url: str, tmp_pa
     assert now - before > timedelta(minutes=59)
     assert now - wall > timedelta(minutes=59)
     assert abs(now - after) < timedelta(seconds=20)
+
+
+@pytest.mark.skipif(
+    not can_step_clocks(), reason="it takes Linux and a C compiler: apt-get install gcc libc6-dev"
+)
+def test_the_doctor_sees_a_wrong_wall_clock(postgres_url: str, tmp_path: Path) -> None:
+    (tmp_path / "clock").write_text("3600")
+    settings = {"TOCSIN_DATABASE_URL": postgres_url, "TOCSIN_SECRET_KEYS": Fernet.generate_key().decode()}
+    environment = os.environ | settings | stepped_clock(tmp_path, tmp_path / "clock")
+    for command in ("migrate", "doctor"):
+        ran = subprocess.run(
+            [sys.executable, "-m", "cli", command, "--json"],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    (clock,) = [each for each in json.loads(ran.stdout) if each["part"] == "clock"]
+    assert clock["status"] == "fail"
+    assert clock["found"].startswith(("3599.", "3600."))
 
 
 def test_the_servers_clock_is_followed_closely(postgres_url: str) -> None:
