@@ -119,7 +119,7 @@ def _secrets() -> Iterator[Check]:
 
 
 def _clock() -> Iterator[Check]:
-    """How far our wall clock is from the database's, by which leases and due times go: providers judge by the former."""
+    """How far our wall clock is from the one by which leases and due times go. Providers judge by the former."""
     if is_sqlite():
         return
     with connection():
