@@ -78,6 +78,8 @@ class Nginx:
 
     def restart_count(self) -> None:
         """Count from here."""
+        # nginx closes a connection over which nothing was asked for a minute.
+        self._connection.close()
         self._started += self.count()
         self._log = self._log_size()
 
