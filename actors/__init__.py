@@ -6,7 +6,7 @@
 from actors.accept_alerts import accept_alerts
 from actors.boot import prepare
 from actors.broker import broker, runtime
-from actors.deliver import deliver, deliver_critical
+from actors.deliver import deliver, deliver_critical, deliver_later
 from actors.fanout_devices import fanout_devices
 from actors.intake import Accepted, dispatch_alerts, dispatch_to_user
 from actors.match_rules import match_rules
@@ -24,6 +24,7 @@ __all__ = [
     "broker",
     "deliver",
     "deliver_critical",
+    "deliver_later",
     "dispatch_alerts",
     "dispatch_to_user",
     "fanout_devices",

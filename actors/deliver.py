@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import dramatiq
 
 from actors import attempts, record
-from actors.broker import BULK, CRITICAL, DELIVER, URGENT, database_is_away, runtime
+from actors.broker import BULK, CRITICAL, DELIVER, LAST, LATER, URGENT, database_is_away, runtime
 from actors.decide import LaneFullError, after_sending, backoff, before_sending, put_off
 from actors.handing import BROKER_AWAY, hand_on, lane
 from actors.lanes import FIRST_PAUSE
@@ -79,6 +79,9 @@ deliver = dramatiq.actor(
 )(_deliver)
 deliver_critical = dramatiq.actor(
     actor_name="deliver_critical", queue_name=CRITICAL, priority=URGENT, retry_when=_worth_another_message
+)(_deliver)
+deliver_later = dramatiq.actor(
+    actor_name="deliver_later", queue_name=LATER, priority=LAST, retry_when=_worth_another_message
 )(_deliver)
 
 

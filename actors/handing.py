@@ -32,6 +32,7 @@ TABLES: dict[str, Any] = {
     "fanout_devices": Job,
     "deliver": Delivery,
     "deliver_critical": Delivery,
+    "deliver_later": Delivery,
 }
 
 #: One destination: a sender and a channel; of a push service all channels together, and NO_DEVICE.

@@ -20,7 +20,7 @@ from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import runtime
-from actors.deliver import deliver, deliver_critical
+from actors.deliver import deliver, deliver_critical, deliver_later
 from actors.fanout_devices import fanout_devices
 from actors.handing import BATCH, BROKER_AWAY, hand_on, lane, leave_to_the_sweep
 from actors.match_rules import match_rules
@@ -139,13 +139,13 @@ def _due_when_idle(table: Any, now: datetime, grace: timedelta) -> Any:
     return condition
 
 
-def _is_idle(actor: Actor[[list[int]], None]) -> bool | None:
-    """Whether no message waits for an actor; None while the broker is away."""
-    waiting: Any = actor.broker
+def _is_idle(*actors: Actor[[list[int]], None]) -> bool | None:
+    """Whether no message waits for any of these actors; None while the broker is away."""
+    waiting: Any = actors[0].broker
     try:
-        return bool(waiting.waiting(actor.queue_name) == 0)
+        return all(waiting.waiting(actor.queue_name) == 0 for actor in actors)
     except BROKER_AWAY as error:
-        log.warning("broker_away", actor=actor.actor_name, why=str(error) or type(error).__name__)
+        log.warning("broker_away", actor=actors[0].actor_name, why=str(error) or type(error).__name__)
         return None
 
 
@@ -179,9 +179,9 @@ def _sweep_stage(name: str, table: Any, actor: Actor[[list[int]], None], now: da
 
 
 def _sweep_deliveries(now: datetime, *, is_critical: bool) -> int:
-    actor = deliver_critical if is_critical else deliver
+    roads = (deliver_critical,) if is_critical else (deliver, deliver_later)
     mine = Delivery.is_critical == is_critical
-    idle = _is_idle(actor)
+    idle = _is_idle(*roads)
     total = 0
     extra = (Delivery.sender, Delivery.channel_id, Delivery.state, Delivery.tenant_id)
     for _ in range(ROUNDS if idle is not None else 0):
@@ -190,7 +190,7 @@ def _sweep_deliveries(now: datetime, *, is_critical: bool) -> int:
         lanes: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         for row in rows:
             lanes.setdefault(lane(row[2], row[3]), []).append(row)
-        taken = _send_on(actor, lanes.values())
+        taken = _send_on(roads[-1], lanes.values())
         left_behind = (row[5] for row in rows if row[4] == DeliveryState.SENDING)
         metrics().leases_recovered.inc(tally(TallyName.LEASES_RECOVERED, left_behind))
         if not taken or len(rows) < LIMIT:

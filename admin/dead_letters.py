@@ -20,7 +20,7 @@ from pika import BlockingConnection, URLParameters
 from pika.exceptions import ChannelClosedByBroker
 
 from actors.accept_alerts import ACCEPT
-from actors.broker import CRITICAL, DELIVER, FANOUT, MATCH
+from actors.broker import QUEUES
 from actors.rabbitmq import NOT_FOUND, UNREACHABLE, ConfirmingRabbitmqBroker
 
 if TYPE_CHECKING:
@@ -124,9 +124,7 @@ def count_dead_letters(settings: Settings) -> dict[str, int] | None:
         each.socket_timeout = each.stack_timeout = each.blocked_connection_timeout = PATIENCE
     try:
         with contextlib.closing(BlockingConnection(parameters)) as connection:
-            return {
-                name: _lying(connection, xq_name(name)) for name in (MATCH, FANOUT, DELIVER, CRITICAL, ACCEPT)
-            }
+            return {name: _lying(connection, xq_name(name)) for name in (*QUEUES, ACCEPT)}
     except UNREACHABLE:
         return None
 

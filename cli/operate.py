@@ -170,10 +170,10 @@ def doctor(*, json: show.Json = False) -> int:
     open_database(settings)
 
     def queues() -> dict[str, tuple[int, int, int]]:
-        from actors.broker import CRITICAL, DELIVER, FANOUT, MATCH, broker  # noqa: PLC0415  # only where there is a broker
+        from actors.broker import QUEUES, broker  # noqa: PLC0415  # only where there is a broker
 
         counts: Any = broker  # Dramatiq's interface of all brokers lacks what this one has
-        return {name: counts.get_queue_message_counts(name) for name in (MATCH, FANOUT, DELIVER, CRITICAL)}
+        return {name: counts.get_queue_message_counts(name) for name in QUEUES}
 
     found = examine(settings, queues)
     if json:

@@ -95,7 +95,14 @@ def test_the_in_process_queue_has_none_to_list() -> None:
 
 def test_each_queue_tells_how_many_died_in_it(rabbitmq_url: str) -> None:
     settings = load_settings(broker_url=rabbitmq_url, database_url="sqlite:///unused.db")
-    names = ("tocsin.match", "tocsin.fanout", "tocsin.deliver", "tocsin.critical", "tocsin.accept")
+    names = (
+        "tocsin.match",
+        "tocsin.fanout",
+        "tocsin.deliver",
+        "tocsin.critical",
+        "tocsin.later",
+        "tocsin.accept",
+    )
     # Given a broker on which nobody has declared a queue yet
     assert count_dead_letters(settings) == dict.fromkeys(names, 0)
 

@@ -120,7 +120,15 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
             } <= set(metrics)
             status = tocsin(environment, "status", "--tenant", TENANT)
             assert status["dead_letters"] == dict.fromkeys(
-                ("tocsin.match", "tocsin.fanout", "tocsin.deliver", "tocsin.critical", "tocsin.accept"), 0
+                (
+                    "tocsin.match",
+                    "tocsin.fanout",
+                    "tocsin.deliver",
+                    "tocsin.critical",
+                    "tocsin.later",
+                    "tocsin.accept",
+                ),
+                0,
             )
             assert status["deliveries"]["DELIVERED"] == sum(line.state == "DELIVERED" for line in found)
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"')]
