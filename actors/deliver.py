@@ -17,7 +17,7 @@ import dramatiq
 from actors import attempts, record
 from actors.broker import BULK, CRITICAL, DELIVER, LAST, LATER, URGENT, database_is_away, runtime
 from actors.decide import LaneFullError, after_sending, backoff, before_sending, put_off
-from actors.handing import BROKER_AWAY, hand_on, lane
+from actors.handing import BATCH, BROKER_AWAY, hand_on, lane
 from actors.lanes import FIRST_PAUSE
 from config.logging import get_logger
 from config.metrics import metrics
@@ -31,6 +31,8 @@ from model.tallies import TallyName, tally
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+
+    from dramatiq import Actor
 
     from actors.decide import Attempt
     from actors.handing import Lane
@@ -94,14 +96,42 @@ class ToSend(NamedTuple):
     is_critical: bool
 
 
-def hand_on_deliveries(deliveries: Iterable[ToSend]) -> None:
-    """Hand deliveries on, each lane by itself, and critical ones first, on a road of their own."""
+def hand_on_deliveries(deliveries: Iterable[ToSend], *, at_once: bool = True) -> None:
+    """Hand deliveries on, each lane by itself, and critical ones on a road of their own.
+
+    Args:
+        deliveries: what is to be made now.
+        at_once: make those of one critical lane in this thread, after the others have their messages.
+    """
     groups: dict[tuple[bool, Lane], list[int]] = {}
     for each in deliveries:
-        key = (not each.is_critical, lane(each.sender, each.channel_id))
+        key = (each.is_critical, lane(each.sender, each.channel_id))
         groups.setdefault(key, []).append(each.id)
-    for (is_bulk, _), ids in sorted(groups.items()):
-        hand_on(deliver if is_bulk else deliver_critical, ids)
+    urgent = [ids for (is_critical, _), ids in groups.items() if is_critical]
+    first = urgent.pop() if urgent and at_once else []
+    for ids in urgent:
+        hand_on(deliver_critical, ids)
+    for (is_critical, _), ids in groups.items():
+        if not is_critical:
+            hand_on(deliver, ids)
+    do_at_once(deliver_critical, first)
+
+
+def do_at_once(step: Actor[[list[int]], None], ids: Sequence[int]) -> None:
+    """Do the next step of critical alerts in this thread: by the queue it would wait for a free one once more."""
+    if not ids:
+        return
+    if len(ids) > BATCH or not runtime.is_alive:
+        hand_on(step, ids)
+        return
+    try:
+        step.fn(list(ids))
+    except Waiting as again:
+        with contextlib.suppress(*BROKER_AWAY):  # then it is the sweep's
+            step.send_with_options(args=(list(ids),), delay=again.delay)
+    except Exception as error:  # noqa: BLE001  # the step before is done; this one has its message like any other
+        log.warning("not_at_once", step=step.actor_name, why=type(error).__name__)
+        hand_on(step, ids)
 
 
 def _send(claims: Sequence[ledger.Claim], channels: dict[int, ChannelRef]) -> set[int]:

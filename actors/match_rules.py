@@ -13,7 +13,7 @@ from peewee import fn
 
 from actors import record
 from actors.broker import FRONT, MATCH, runtime
-from actors.deliver import ToSend, hand_on_deliveries
+from actors.deliver import ToSend, do_at_once, hand_on_deliveries
 from actors.fanout_devices import fanout_devices
 from actors.handing import hand_on
 from actors.record import PUSH
@@ -67,8 +67,11 @@ def match_rules(alert_rows: list[int]) -> None:
     if later := [job.id for job in made if job.channel_type != PUSH and job.event != EventType.OPEN]:
         with connection():
             record.jobs_ended(ledger.supersede_earlier(later, now=now), runtime.settings, now=now)
-    hand_on_deliveries(deliveries)
-    hand_on(fanout_devices, [job.id for job in made if job.channel_type == PUSH])
+    pushes = [job for job in made if job.channel_type == PUSH]
+    hand_on(fanout_devices, [job.id for job in pushes if not job.is_critical])
+    urgent = [job.id for job in pushes if job.is_critical]
+    hand_on_deliveries(deliveries, at_once=not urgent)
+    do_at_once(fanout_devices, urgent)
 
 
 def _unmatched(alert_rows: Sequence[int]) -> list[Unmatched]:

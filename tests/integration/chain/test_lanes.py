@@ -69,6 +69,25 @@ def test_a_full_lane_puts_off_what_comes_and_loses_nothing(chain: Chain) -> None
     assert {(line[3], line[4], line[5]) for line in lines} == {("DELIVERED", None, 1)}
 
 
+def test_a_critical_alert_that_fails_at_once_is_tried_again(chain: Chain) -> None:
+    # Given two channels and a phone that a critical alert goes to, one of which refuses it at first
+    for name in ("first", "second"):
+        chain.rule(chain.channel(name))
+    chain.far.webhook.script("second", [Answer(503), Answer()])
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    chain.device("alice")
+    # When it comes, its steps follow each other in one thread
+    chain.send({"alert_id": 1, "severity": 4})
+
+    # Then all of them have it
+    lines = chain.settled()
+    assert {(line[2], line[3], line[5]) for line in lines} == {
+        ("first", "DELIVERED", 1),
+        ("second", "DELIVERED", 2),
+        ("phones", "DELIVERED", 1),
+    }
+
+
 def test_critical_alerts_have_a_road_of_their_own(chain: Chain) -> None:
     # Given no worker, and a backlog of ordinary deliveries
     chain.rule(chain.channel("hook"))
