@@ -136,7 +136,7 @@ class Runtime:
             self._http = None
 
 
-def _calm_the_collector() -> None:
+def calm_the_collector() -> None:
     """Have Python's cycle collector leave the loaded program alone, and come by less often.
 
     What a notification allocates is freed by its reference counts. The collector, at its defaults, took a fifth of a
@@ -166,7 +166,7 @@ class RuntimeMiddleware(Middleware):
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002  # Dramatiq's signature, here and below
         """In a process of Dramatiq's CLI, which has set up logs of its own by now: speak through ours."""
         configure_logging(self.runtime.settings)
-        _calm_the_collector()
+        calm_the_collector()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """The process is up, its threads are not."""

@@ -74,7 +74,8 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 
 
 def _steps() -> list[Any]:
-    return [actors.match_rules, actors.fanout_devices, actors.deliver]
+    roads = [actors.deliver, actors.deliver_critical, actors.deliver_later]
+    return [actors.match_rules, actors.fanout_devices, *roads]
 
 
 def _waiting_since(seconds: float, number: int = 1, **fields: Any) -> list[int]:

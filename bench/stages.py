@@ -1,0 +1,141 @@
+"""What each stage of a notification costs in processor time: `python -m bench.stages`.
+
+The steps are called one after the other in this process, on a real PostgreSQL and a real receiver, with nobody else in
+the way: intake, matching, delivery, a hundred alerts at a time, one webhook each. `--profile STAGE` shows where the
+stage's thread spends its time; of the delivery that is the half without the event loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import gc
+import os
+import pstats
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography.fernet import Fernet
+
+from bench.load import alert
+from bench.nginx import Nginx
+from bench.processes import cpu_by_role
+from tests.servers import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STAGES = ("intake", "match", "deliver")
+
+#: Alerts of one call and one message.
+BATCH = 100
+
+TENANT = "bench"
+
+
+def main() -> None:
+    """Print, for each stage, microseconds of this process and of PostgreSQL's for one notification."""
+    parser = argparse.ArgumentParser(prog="python -m bench.stages", description=__doc__.splitlines()[0])
+    parser.add_argument("--alerts", type=int, default=4000, help="of one round")
+    parser.add_argument("--rounds", type=int, default=4, help="the first one warms up")
+    parser.add_argument("--profile", choices=STAGES, help="of the last round")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="tocsin-bench-") as name,
+        PostgresServer(durable=True) as postgres,
+    ):
+        directory = Path(name)
+        directory.chmod(0o755)
+        with Nginx(directory) as nginx:
+            metrics = directory / "metrics"
+            metrics.mkdir()
+            # As in a worker process: these are read when the chain is imported.
+            os.environ |= {
+                "TOCSIN_DATABASE_URL": postgres.create_database(),
+                "TOCSIN_BROKER_URL": "memory://",
+                "TOCSIN_SECRET_KEYS": Fernet.generate_key().decode(),
+                "TOCSIN_ALLOWED_NETWORKS": "127.0.0.0/8",
+                "TOCSIN_LOG_FORMAT": "json",
+                "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+            }
+            with (directory / "log").open("w") as log:
+                sys.stderr = log
+                _rounds(nginx.url, options.alerts // BATCH * BATCH, options.rounds, options.profile)
+                sys.stderr = sys.__stderr__
+
+
+def _rounds(url: str, count: int, rounds: int, profile: str | None) -> None:
+    import actors  # noqa: PLC0415  # reads the settings
+    from actors.runtime import calm_the_collector  # noqa: PLC0415
+    from config.logging import configure_logging  # noqa: PLC0415
+    from model.database import database, transaction  # noqa: PLC0415
+    from model.migrate import migrate  # noqa: PLC0415
+    from model.tables import Channel, RoutingRule, Tenant  # noqa: PLC0415
+
+    configure_logging(actors.runtime.settings)
+    migrate()
+    with transaction():
+        Tenant.create(tenant_id=TENANT)
+        channel = Channel.create(tenant=TENANT, name="hook", channel_type="webhook", config={"url": url})
+        RoutingRule.create(tenant=TENANT, name="all", channel=channel)
+    actors.runtime.start()
+    calm_the_collector()
+    for number in range(rounds):
+        cost = _round(number, count, profile if number == rounds - 1 else None)
+        if number:
+            parts = "  ".join(f"{stage} {own:.0f} + {theirs:.0f}" for stage, (own, theirs) in cost.items())
+            own, theirs = (sum(each[which] for each in cost.values()) for which in (0, 1))
+            print(
+                f"us a notification, Python + PostgreSQL:  {parts}  in all {own:.0f} + {theirs:.0f}",
+                flush=True,
+            )
+    actors.runtime.stop()
+    opened: Any = database.obj
+    opened.close_all()
+
+
+def _round(number: int, count: int, profile: str | None) -> dict[str, tuple[float, float]]:
+    """All stages of so many alerts, one after the other; (this process's, PostgreSQL's) microseconds of each."""
+    import actors  # noqa: PLC0415  # as above
+    from model.database import connection, tuples  # noqa: PLC0415
+    from model.tables import Delivery  # noqa: PLC0415
+
+    accepted: list[int] = []
+
+    def intake(alerts: list[Any]) -> None:
+        accepted.extend(actors.dispatch_alerts(alerts, tenant_id=TENANT).ids)
+
+    alerts = [alert(f"{number}-{n}", alert_type="any", severity=2) for n in range(count)]
+    cost = {"intake": _measure(intake, alerts, profiled=profile == "intake")}
+    cost["match"] = _measure(actors.match_rules.fn, accepted, profiled=profile == "match")
+    with connection():
+        waiting = Delivery.select(Delivery.id).where(Delivery.state == "PENDING").order_by(Delivery.id)
+        made = [row[0] for row in tuples(waiting)]
+    cost["deliver"] = _measure(actors.deliver.fn, made, profiled=profile == "deliver")
+    # Nobody took the messages, which the calls above made besides.
+    for queue in actors.broker.get_declared_queues():
+        actors.broker.flush(queue)
+    return cost
+
+
+def _measure(step: Callable[[list[Any]], object], items: list[Any], *, profiled: bool) -> tuple[float, float]:
+    """Microseconds of processor time for one of the items: of this process, and of PostgreSQL's."""
+    profile = cProfile.Profile()
+    gc.collect()
+    theirs, own = cpu_by_role().get("PostgreSQL", 0.0), time.process_time()
+    if profiled:
+        profile.enable()
+    for start in range(0, len(items), BATCH):
+        step(items[start : start + BATCH])
+    profile.disable()
+    own, theirs = time.process_time() - own, cpu_by_role().get("PostgreSQL", 0.0) - theirs
+    if profiled:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(40)
+    return own / len(items) * 1e6, theirs / len(items) * 1e6
+
+
+if __name__ == "__main__":
+    main()
