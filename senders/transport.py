@@ -1,7 +1,7 @@
 """The way of a request over the wire: httpx's types in and out, aiohttp's connections in between.
 
 httpx-aiohttp's own transport parses and quotes the checked URL a second time, and reads the answer through two
-generators: together half of what httpx costs over bare aiohttp (measured: 120 us a request, then 45).
+generators (measured: 256 us a request, then 155, of which bare aiohttp takes 110).
 """
 
 from __future__ import annotations
