@@ -183,6 +183,8 @@ def payload(
 
 def _classify(answer: Answer, endpoint: str, note: str | None) -> Receipt:
     """What a push service's answer means (RFC 8030, sections 5 and 7; RFC 8292, section 4.2)."""
+    if answer.ok:
+        return classify(answer, note=note)
     # The endpoint is a capability, and the Location of a message too: neither is quoted.
     said = answer.excerpt(url_secrets(endpoint))
     errno = parsed.get("errno") if isinstance(parsed := answer.json(), dict) else None
@@ -192,4 +194,4 @@ def _classify(answer: Answer, endpoint: str, note: str | None) -> Receipt:
         raise TargetGone(answer.code, f"the subscription's keys are refused: {said}")
     if answer.status in {401, 403}:
         raise Misconfigured(answer.code, f"the push service refuses our VAPID key or subject: {said}")
-    return classify(answer, detail="" if answer.ok else said, note=note)
+    return classify(answer, detail=said)
