@@ -42,7 +42,8 @@ async def forward(host: str, port: int, target: int) -> None:
                 return
             await asyncio.gather(move(reader, back), move(there, writer), return_exceptions=True)
 
-    server = await asyncio.start_server(serve, host, port, backlog=512)
+    # All that waited for a cut to end comes at once: what finds no room comes again seconds later, beyond deadlines.
+    server = await asyncio.start_server(serve, host, port, backlog=4096)
     await server.serve_forever()
 
 
