@@ -1,40 +1,24 @@
-"""The ledger: a delivery has one holder, ends once, and is counted once, whoever is at it at the same time."""
+"""The ledger: a delivery has one holder and ends once, whoever is at it at the same time."""
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from model import bulk, ledger
-from model.channels import channels_of
-from model.database import connection, database, transaction
-from model.ledger import COUNTERS, Settlement
-from model.states import FINAL_STATES, DeliveryState, JobState, Reason
-from model.status import status
-from model.tables import Channel, Delivery, Device, Job
-from tests.support.database import (
-    NOW,
-    make_channel,
-    make_deliveries,
-    make_job,
-    make_tenant,
-    open_test_database,
-)
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from model import ledger
+from model.database import connection, transaction
+from model.ledger import Settlement
+from model.states import FINAL_STATES, JobState, Reason
+from model.states import DeliveryState as S
+from model.tables import Delivery, Device, Job
+from tests.support.database import NOW, make_deliveries, make_job, make_tenant, open_test_database
 
 LEASE, GRACE = timedelta(seconds=60), timedelta(seconds=30)
 SECOND = timedelta(seconds=1)
-S = DeliveryState
 
 
 def _claim(ids: list[int], now: Any = NOW) -> list[ledger.Claim]:
@@ -221,162 +205,6 @@ def test_who_lost_the_lease_settles_nothing() -> None:
     assert ledger.conservation()["delivered"] == 1
 
 
-COUNTS = st.fixed_dictionaries({name: st.integers(0, 2) for name in COUNTERS})
-
-
-def _row(sequence: int, targets: int, counts: dict[str, int]) -> bulk.Row:
-    return {
-        "tenant_id": "acme", "alert_id": f"a{sequence}", "deliver_on_event": "OPEN", "sequence": sequence,
-        "channel_id": 1, "channel_name": "ops", "channel_type": "webhook", "payload": {}, "accepted_at": NOW,
-        "expires_at": NOW, "state": JobState.PROCESSING, "targets": targets, **counts,
-    }  # fmt: skip
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
-@given(mixes=st.lists(st.tuples(COUNTS, COUNTS, st.integers(0, 1)), min_size=1, max_size=30))
-@pytest.mark.usefixtures("acme")
-def test_the_state_of_a_job_is_the_same_in_sql_and_in_python(
-    mixes: list[tuple[dict[str, int], dict[str, int], int]],
-) -> None:
-    with database.atomic() as undone:
-        # Given jobs of which some deliveries have ended before, and some are left over
-        rows = [
-            _row(n, sum(before.values()) + sum(now.values()) + left, before)
-            for n, (before, now, left) in enumerate(mixes)
-        ]
-        ids = [int(row[0]) for row in bulk.insert(Job, rows, returning=["id"])]
-
-        # When the next ones end
-        ended = ledger.count(
-            Counter(
-                {
-                    (id_, state): now[state.value.lower()]
-                    for id_, (_, now, _) in zip(ids, mixes, strict=True)
-                    for state in FINAL_STATES
-                }
-            ),
-            now=NOW,
-        )
-
-        # Then each job is in the state that Python gives it, and those without a rest have ended
-        found = {job.id: job for job in Job.select()}
-        for id_, row, (before, now, _) in zip(ids, rows, mixes, strict=True):
-            expected = ledger.job_state(row["targets"], Counter(before) + Counter(now))
-            assert found[id_].state == expected
-            assert found[id_].finished_at == (NOW if expected.is_final else None)
-        assert {job.job_id: job.state for job in ended} == {
-            id_: JobState(found[id_].state) for id_ in ids if JobState(found[id_].state).is_final
-        }
-        undone.rollback()
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ({}, JobState.SUPPRESSED),
-        ({"suppressed": 3}, JobState.SUPPRESSED),
-        ({"delivered": 1, "suppressed": 1, "superseded": 1}, JobState.COMPLETED),
-        ({"delivered": 2, "failed": 1}, JobState.PARTIAL),
-        ({"delivered": 2, "expired": 1}, JobState.PARTIAL),
-        ({"failed": 1, "expired": 1, "suppressed": 1}, JobState.FAILED),
-        ({"expired": 1, "superseded": 1}, JobState.EXPIRED),
-        ({"superseded": 1, "suppressed": 1}, JobState.SUPERSEDED),
-    ],
-)
-def test_the_most_telling_word_says_how_a_job_ended(counts: dict[str, int], expected: JobState) -> None:
-    assert ledger.job_state(sum(counts.values()), Counter(counts)) is expected
-    assert ledger.job_state(sum(counts.values()) + 1, Counter(counts)) is JobState.PROCESSING
-
-
-@pytest.mark.usefixtures("acme")
-def test_a_later_event_ends_what_waits_of_the_earlier_ones_and_nothing_else() -> None:
-    # Given an earlier event with a delivery in each state, and others that must stay as they are
-    opened = make_job(sequence=1, targets=5, delivered=1)
-    states = [S.PENDING, S.RETRYING, S.DEFERRED, S.SENDING, S.DELIVERED]
-    ids = [make_deliveries(opened, 1, state=state, device_id=n)[0] for n, state in enumerate(states)]
-    acknowledged = make_job(sequence=2, deliver_on_event="ACKNOWLEDGED")
-    make_deliveries(acknowledged, 1)
-    others = [make_job(sequence=1, alert_id="other"), make_job(sequence=1, channel_id=2)]
-    later = make_job(sequence=9, deliver_on_event="ESCALATED")
-    closed = make_job(sequence=3, deliver_on_event="CLOSED")
-    rest = [make_deliveries(job, 1)[0] for job in (*others, later, closed)]
-
-    # When CLOSED has been fanned out
-    with transaction():
-        ended = ledger.supersede_earlier([closed], now=NOW)
-
-    # Then what waited has ended with its reason, and what was being sent was left to its worker
-    found = [Delivery.get_by_id(id_) for id_ in ids]
-    assert [delivery.state for delivery in found] == [S.SUPERSEDED] * 3 + [S.SENDING, S.DELIVERED]
-    assert all(
-        d.reason == Reason.LATER_EVENT and d.finished_at == NOW and d.sweep_at is None for d in found[:3]
-    )
-    assert [(job.job_id, job.state) for job in ended] == [(acknowledged, JobState.SUPERSEDED)]
-    assert Job.get_by_id(opened).superseded == 3
-    assert [Delivery.get_by_id(id_).state for id_ in rest] == [S.PENDING] * 4
-    assert ledger.conservation("acme")["superseded"] == 4
-    # And once more changes nothing
-    with transaction():
-        assert ledger.supersede_earlier([closed], now=NOW) == []
-
-
-@pytest.mark.usefixtures("acme")
-def test_the_equation_is_checked_and_not_assumed() -> None:
-    job = make_job(targets=2, delivered=1)
-    make_deliveries(job, 1, state=S.DELIVERED)
-    make_deliveries(job, 1, device_id=2)
-    expected = {"targets": 2, **dict.fromkeys(COUNTERS, 0), "delivered": 1, "in_progress": 1}
-
-    assert ledger.conservation("acme") == ledger.conservation() == expected
-    assert ledger.conservation("nobody")["targets"] == 0
-    for change in ({"targets": 3}, {"failed": 1}, {"delivered": 0, "failed": 1}, {"delivered": 2}):
-        with database.atomic() as undone:
-            Job.update(change).where(Job.id == job).execute()
-            with pytest.raises(AssertionError, match="jobs say"):
-                ledger.conservation("acme")
-            undone.rollback()
-    assert status("acme")["deliveries"]["DELIVERED"] == 1
-
-
-@pytest.mark.usefixtures("acme")
-def test_channels_come_with_their_secrets_as_they_are_now() -> None:
-    first, second = (
-        make_channel(name="a"),
-        make_channel(name="b", config={"token": "c4nary"}, is_enabled=False),
-    )
-
-    found = channels_of([second, first, first, 10**6])
-    assert {id_: channel.config for id_, channel in found.items()} == {
-        first: {"url": "https://ops.example.org/in"},
-        second: {"token": "c4nary"},
-    }
-    assert (found[first].is_enabled, found[second].is_enabled) == (True, False)
-    assert "c4nary" not in repr(found)
-    assert channels_of([]) == {}
-
-    # A change counts at once, also one that leaves no trace in updated_at.
-    Channel.update(config={"token": "two"}).where(Channel.id == second).execute()
-    assert channels_of([second])[second].config == {"token": "two"}
-
-
-def test_no_secret_is_found_in_the_files_of_the_database(tmp_path: Path) -> None:
-    path = tmp_path / "test.db"
-    with open_test_database(f"sqlite:///{path}"), connection():
-        from_bulk = {
-            "tenant_id": "acme",
-            "name": "b",
-            "channel_type": "webhook",
-            "config": {"password": "c4nary"},
-        }
-        make_tenant()
-        make_channel(config={"headers": {"Authorization": "c4nary"}, "url": "https://c4nary@example.org"})
-        bulk.insert(Channel, [from_bulk])
-        while_open = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert b"webhook" in while_open
-    assert b"c4nary" not in while_open
-    assert b"c4nary" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
-
-
 def test_workers_that_settle_the_same_jobs_in_opposite_orders_do_not_block_each_other(
     postgres_url: str,
 ) -> None:
@@ -408,35 +236,3 @@ def test_workers_that_settle_the_same_jobs_in_opposite_orders_do_not_block_each_
         with connection():
             assert ledger.conservation()["delivered"] == jobs * threads * rounds
         assert sorted(job.job_id for job in ended) == ids
-
-
-def test_workers_that_claim_and_supersede_the_same_deliveries_do_not_block_each_other(
-    postgres_url: str,
-) -> None:
-    threads, rounds = 8, 12
-    with open_test_database(postgres_url):
-        # Given a job with many deliveries, and a later event that ends what waits of it
-        with connection():
-            make_tenant()
-            ids = make_deliveries(make_job(sequence=1, targets=3000), 3000)
-            later = make_job(sequence=2, deliver_on_event="CLOSED", targets=0)
-        start = Barrier(threads)
-
-        # When workers claim any of them, few and many, in any order, each time as if the leases had ended
-        def work(seed: int) -> None:
-            draw = random.Random(seed)
-            start.wait()
-            for number in range(rounds):
-                now = NOW + timedelta(seconds=number)
-                with transaction():
-                    mine = draw.sample(ids, draw.choice([2, 50, 400, 2000]))
-                    ledger.claim(mine, now=now, lease=timedelta(milliseconds=1))
-                if seed == 0 and number == rounds // 2:
-                    with transaction():
-                        ledger.supersede_earlier([later], now=now)
-
-        # Then PostgreSQL refuses nobody for a deadlock
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(threads)))
-        with connection():
-            assert ledger.conservation()["targets"] == 3000

@@ -1,104 +1,27 @@
+"""Mail: what every answer of a server means, TLS before passwords, and which configs are refused."""
+
 from __future__ import annotations
 
 import asyncio
 import base64
-import email.policy
 import inspect
 import re
 import ssl
 import sys
-from email import message_from_bytes
-from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiosmtplib
-import hypothesis
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from config.settings import load_settings
-from senders.email import MAX_RECIPIENTS, EmailConfig, EmailSender, translate
-from senders.mail_message import MAX_SUBJECT, compose
+from senders.email import CONNECTIONS, MAX_RECIPIENTS, EmailConfig, EmailSender, translate
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import tls_context
-from senders.template import MAX_TEMPLATE, NAMES, check_template
-from senders.text import words
+from tests.unit.senders.mail_support import AIOSMTPD_WARNINGS, mail, sender, settings
 from tests.unit.senders.servers_support import Mailbox, mail_server, server_tls, trusting
 from tests.unit.senders.support import closed_port, notification, outcome, raw_server
 
-if TYPE_CHECKING:
-    from email.headerregistry import Address
-
-    from senders.base import Notification
-
-# aiosmtpd warns of the passwords without TLS that these tests want, and of its own old interface.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:aiosmtpd"),
-]
-
-FROM = "Tocsin <tocsin@alerts.example>"
-
-
-def settings(**overrides: Any) -> Any:
-    loopback = {"allowed_networks": "127.0.0.0/8 ::1/128", "send_deadline": 5, "mail_from": FROM}
-    return load_settings(**{**loopback, **overrides})
-
-
-def sender(**overrides: Any) -> EmailSender:
-    return EmailSender(settings(**overrides), None, ssl_context=trusting(tls_context()))  # type: ignore[arg-type]  # sends no HTTP
-
-
-def mail(
-    mailbox: Mailbox, *to: str, login: str = "", scheme: str = "smtp", **config: Any
-) -> Notification[Any]:
-    url = f"{scheme}://{login}localhost:{mailbox.port}"
-    return notification(EmailConfig(to=to or ("ann@example.org",), smtp_url=SecretStr(url), **config))
-
-
-async def test_a_mail_says_what_happened_and_belongs_to_a_thread() -> None:
-    async with mail_server() as mailbox:
-        for event in ("OPEN", "CLOSED"):
-            opened = notification(mail(mailbox).config, event)
-            result = await sender().send(opened)
-    first, second = mailbox.parsed(0), mailbox.parsed(1)
-    assert result.code == "250 2.0.0 queued as 4XYZ"
-    assert result.provider_id == second["Message-ID"] == f"<{opened.id}@alerts.example>"
-    assert first["References"] == second["References"] == second["In-Reply-To"]
-    assert first["References"] == f"<{opened.thread}@alerts.example>"
-    assert first["Subject"] == "Error: smoke detected at cam-3, berlin"
-    assert second["Subject"] == "Resolved: smoke detected at cam-3, berlin"
-    assert first["Auto-Submitted"] == "auto-generated"
-    assert first["From"] == FROM
-    assert first["To"] == "ann@example.org"
-    assert first["Date"] == "Tue, 03 Nov 2026 20:26:10 +0000"
-    text, html = first.get_body(("plain",)), first.get_body(("html",))
-    assert text is not None
-    assert html is not None
-    assert "Smoke in the hall" in text.get_content()
-    assert "note: <b>R&D</b>" in text.get_content()
-    assert "&lt;b&gt;R&amp;D&lt;/b&gt;" in html.get_content()
-    assert "color-scheme" in html.get_content()
-    assert not re.search(r"src=|href=|url\(|background", html.get_content())
-
-
-async def test_a_mail_is_seven_bit_and_its_dots_survive() -> None:
-    async with mail_server() as mailbox:
-        said = ".\n.. 🔥 ünï\r\n.\r\nMAIL FROM:<evil@example.org>\n" + "x" * 3000
-        await sender().send(notification(mail(mailbox).config, alert={"message": said}))
-    assert len(mailbox.mails) == 1
-    assert mailbox.mails[0][1].isascii()
-    assert max(map(len, mailbox.mails[0][1].split(b"\r\n"))) <= 998
-    text = mailbox.parsed().get_body(("plain",))
-    assert text is not None
-    assert (
-        text.get_content()
-        .replace("\r\n", "\n")
-        .startswith(".\n.. 🔥 ünï\n.\nMAIL FROM:<evil@example.org>\nxxx")
-    )
-
+pytestmark = AIOSMTPD_WARNINGS
 
 ANSWERS = [
     ("ann@example.org", "450 4.2.1 greylisted", Transient, "450"),
@@ -277,6 +200,19 @@ async def test_a_server_that_says_nothing_is_given_up(stall: str) -> None:
     assert result.code == "timeout"
 
 
+async def test_a_server_that_hangs_keeps_nobody_from_another() -> None:
+    # Given as many mails as a server may have connections, to one that says nothing
+    async with mail_server(stall=True) as hanging, mail_server() as mailbox:
+        mails = sender(send_deadline=3)
+        stuck = [asyncio.create_task(outcome(mails, mail(hanging))) for _ in range(CONNECTIONS)]
+        await asyncio.sleep(0.1)
+        # Then another server's mail goes at once
+        async with asyncio.timeout(2):
+            assert isinstance(await outcome(mails, mail(mailbox)), Receipt)
+        for task in stuck:
+            task.cancel()
+
+
 @pytest.mark.parametrize(
     ("greeting", "kind"),
     [
@@ -350,169 +286,3 @@ def test_a_bad_config_is_refused_with_its_rule(config: dict[str, Any], rule: str
     with pytest.raises(ValidationError, match=rule) as caught:
         EmailConfig(**config)
     assert "p%0d" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("template", "subject"),
-    [
-        ("[{{ level | upper }}] {{ alert.message }}", "[ERROR] Smoke in the hall"),
-        ("{{ alert.details.note }} {{ alert['site_id'] }}", "<b>R&D</b> berlin"),
-        ("{% if event == 'OPEN' %}New{% else %}{{ lead }}{% endif %}: {{ title }}", None),
-        ("{{ alert.nothing.at.all | default('none') }}", "none"),
-        ("{{ alert.nothing }}", "Error: smoke detected at cam-3, berlin"),
-        ("{{ symbol }} {{ tenant_id ~ '/' ~ job_id }} {{ severity }}", "🟠 acme/12 3"),
-        ("{{ alert.items }}{{ alert.keys }}{{ alert.__class__ }}x", "x"),
-    ],
-)
-async def test_a_subject_can_be_a_template(template: str, subject: str | None) -> None:
-    async with mail_server() as mailbox:
-        await sender().send(mail(mailbox, subject_template=template))
-    assert mailbox.parsed()["Subject"] == (subject or "New: Error: smoke detected at cam-3, berlin")
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "", "   ", "x" * (MAX_TEMPLATE + 1), "{{", "{% endif %}", "{{ ''.__class__.__mro__ }}" * 200,
-        "{{ cycler.__init__.__globals__ }}", "{{ title.upper() }}", "{% for a in title %}{{ a }}{% endfor %}",
-        "{{ 'a' * 1000000000 }}", "{{ 10 ** 1000000 }}", "{{ range(10) }}", "{% set x = 1 %}", "{{ self }}",
-        "{{ title | center(1000000000) }}", "{{ title | replace('', title) }}", "{{ title | attr('x') }}",
-        "{% include 'x' %}", "{% import 'os' as o %}", "{% macro m() %}{% endmacro %}", "{{ [1, 2] }}",
-        "{{ title is callable }}", "{{ title[0:3] }}", "{{ '%s' % title }}", "{{ lipsum() }}",
-        "{% raw %}" * 3, "{{ (" * 100, "{% extends 'x' %}", "{{ title | default(default_value=title) }}",
-    ],
-)  # fmt: skip
-def test_a_hostile_template_is_refused_when_it_is_saved(template: str) -> None:
-    with pytest.raises(ValueError, match=r"(must|names) "):
-        check_template(template)
-
-
-TEXTS = st.text(max_size=400) | st.text(alphabet="\r\n\0\t .<>&\"'🔥👩‍👩‍👧 é\ud800\u202e:=?", max_size=200)
-
-
-def _address(text: str) -> Address:
-    return EmailSender(settings(mail_from=text), None)._from(EmailConfig(to=("a@b.org",)))  # type: ignore[arg-type]  # sends no HTTP
-
-
-@hypothesis.settings(max_examples=25)  # each is a whole mail, made and parsed
-@given(TEXTS, TEXTS, TEXTS)
-def test_whatever_an_alert_says_makes_one_well_formed_mail(kind: str, said: str, tenant: str) -> None:
-    alert = {
-        "alert_type": kind,
-        "message": said,
-        "device_id": said,
-        "details": {said: kind, kind: {"x": said}},
-    }
-    sent = notification(EmailConfig(to=("a@b.org", "c@d.org")), alert=alert, tenant_id=tenant)
-    message, _ = compose(
-        sent,
-        sender=_address(FROM),
-        recipients=sent.config.to,
-        subject_template="{{ alert.message }}{{ tenant_id }}",
-    )
-    raw = message.as_bytes()
-    parsed = message_from_bytes(raw, policy=email.policy.default)
-    assert sorted(parsed.keys()) == sorted(
-        ["Message-ID", "In-Reply-To", "References", "Date", "From", "To", "Subject", "Auto-Submitted",
-         "MIME-Version", "Content-Type"]
-    )  # fmt: skip
-    assert raw.isascii()
-    assert b"\0" not in raw
-    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", raw)
-    assert 0 < len(parsed["Subject"]) <= MAX_SUBJECT + 100  # folding may add a space at an encoded word
-    html = parsed.get_body(("html",))
-    assert html is not None
-    tags = _Tags()
-    tags.feed(html.get_content())
-    assert tags.seen <= {"html", "head", "meta", "title", "body", "div", "h1", "p", "table", "tr", "td"}
-
-
-class _Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        del attrs
-        self.seen.add(tag)
-
-
-def test_a_subject_may_name_what_every_template_may() -> None:
-    assert set(words(notification(EmailConfig(to=("a@b.org",))))) == set(NAMES)
-
-
-@pytest.mark.parametrize(
-    ("template", "note"),
-    [("{{ alert.nothing }}", "subject_template made no text, the title was sent"), ("{{ title }}", None)],
-)
-async def test_a_template_that_makes_nothing_is_noted(template: str, note: str | None) -> None:
-    async with mail_server() as mailbox:
-        result = await sender().send(mail(mailbox, subject_template=template))
-    assert mailbox.parsed()["Subject"] == "Error: smoke detected at cam-3, berlin"
-    assert result.detail == note
-
-
-def _composed(config: EmailConfig, alert: dict[str, Any]) -> tuple[str, str, str | None]:
-    """Text, HTML and note of a mail."""
-    sent = notification(config, alert=alert)
-    message, note = compose(
-        sent, sender=_address(FROM), recipients=config.to, subject_template=config.subject_template
-    )
-    parsed = message_from_bytes(message.as_bytes(), policy=email.policy.default)
-    parts = [parsed.get_body((kind,)) for kind in ("plain", "html")]
-    text, html = (part.get_content().replace("\r\n", "\n") for part in parts if part is not None)
-    return text, html, note
-
-
-def test_a_mail_links_to_the_alert_and_fetches_no_image() -> None:
-    url, image = "https://example.org/a?x=1&y=\"<b>'", "https://example.org/cam-3.jpg"
-    text, html, note = _composed(EmailConfig(to=("a@b.org",)), {"details": {"url": url, "image_url": image}})
-    assert f"\n\nOpen: {url}\nImage: {image}\n\nSeverity: error (3)\n" in text
-    assert '<a href="https://example.org/a?x=1&amp;y=&quot;&lt;b&gt;&#x27;">Open</a>' in html
-    assert f'<a href="{image}">Image</a>' in html
-    assert "<img" not in html
-    assert note is None
-
-
-def test_a_link_that_is_none_costs_only_itself() -> None:
-    bad = {"details": {"url": "javascript:alert(1)", "image_url": "data:image/png;base64,x"}}
-    text, html, note = _composed(EmailConfig(to=("a@b.org",)), bad)
-    assert "javascript" not in text + html
-    assert "href" not in html
-    assert note is not None
-    assert note.count("left out: it must") == 2
-
-
-def test_what_is_clipped_or_left_out_is_named() -> None:
-    long = {
-        "message": "m" * 30_000,
-        "device_id": "d" * 2000,
-        "details": {f"key {number}": "v" for number in range(60)},
-    }
-    _, html, note = _composed(EmailConfig(to=("a@b.org",), subject_template="{{ alert.message }}"), long)
-    assert note == "16 details left out; clipped: details, message, title, subject"
-    assert "m" * 20_001 not in html
-    *_, note = _composed(EmailConfig(to=("a@b.org",)), {"details": {"trace": "x" * 1001}})
-    assert note == "clipped: details"
-
-
-def test_a_channels_templates_make_heading_and_message() -> None:
-    config = EmailConfig(
-        to=("a@b.org",),
-        title_template="Hall {{ alert.site_id }}",
-        body_template="{% if event > severity %}x{% endif %}",
-    )
-    text, html, note = _composed(config, {})
-    assert "Hall berlin</h1>" in html
-    assert text.startswith("Smoke in the hall\n")
-    assert note is not None
-    assert note.startswith("body_template failed (")
-
-
-async def test_a_template_that_fails_for_an_alert_costs_nothing_but_its_words() -> None:
-    async with mail_server() as mailbox:
-        template = "{% if alert.message > severity %}x{% endif %}"
-        result = await sender().send(mail(mailbox, subject_template=template))
-    assert mailbox.parsed()["Subject"] == "Error: smoke detected at cam-3, berlin"
-    assert result.detail is not None
-    assert "subject_template failed" in result.detail

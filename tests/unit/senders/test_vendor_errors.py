@@ -1,6 +1,6 @@
 """Every exception class of the providers' libraries is accounted for, so that a new version cannot add one unseen.
 
-The libraries of HTTP are in test_http.py, of SMTP in test_email.py, of SNMP in test_snmp.py.
+The libraries of HTTP are in test_http_errors.py, of SMTP in test_email.py, of SNMP in test_snmp.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""A later event of an alert ends what waits of the earlier ones, whoever claims it at the same time."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+
+import pytest
+
+from model import ledger
+from model.database import connection, transaction
+from model.states import DeliveryState as S
+from model.states import JobState, Reason
+from model.tables import Delivery, Job
+from tests.support.database import NOW, make_deliveries, make_job, make_tenant, open_test_database
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_later_event_ends_what_waits_of_the_earlier_ones_and_nothing_else() -> None:
+    # Given an earlier event with a delivery in each state, and others that must stay as they are
+    opened = make_job(sequence=1, targets=5, delivered=1)
+    states = [S.PENDING, S.RETRYING, S.DEFERRED, S.SENDING, S.DELIVERED]
+    ids = [make_deliveries(opened, 1, state=state, device_id=n)[0] for n, state in enumerate(states)]
+    acknowledged = make_job(sequence=2, deliver_on_event="ACKNOWLEDGED")
+    make_deliveries(acknowledged, 1)
+    others = [make_job(sequence=1, alert_id="other"), make_job(sequence=1, channel_id=2)]
+    later = make_job(sequence=9, deliver_on_event="ESCALATED")
+    closed = make_job(sequence=3, deliver_on_event="CLOSED")
+    rest = [make_deliveries(job, 1)[0] for job in (*others, later, closed)]
+
+    # When CLOSED has been fanned out
+    with transaction():
+        ended = ledger.supersede_earlier([closed], now=NOW)
+
+    # Then what waited has ended with its reason, and what was being sent was left to its worker
+    found = [Delivery.get_by_id(id_) for id_ in ids]
+    assert [delivery.state for delivery in found] == [S.SUPERSEDED] * 3 + [S.SENDING, S.DELIVERED]
+    assert all(
+        d.reason == Reason.LATER_EVENT and d.finished_at == NOW and d.sweep_at is None for d in found[:3]
+    )
+    assert [(job.job_id, job.state) for job in ended] == [(acknowledged, JobState.SUPERSEDED)]
+    assert Job.get_by_id(opened).superseded == 3
+    assert [Delivery.get_by_id(id_).state for id_ in rest] == [S.PENDING] * 4
+    assert ledger.conservation("acme")["superseded"] == 4
+    # And once more changes nothing
+    with transaction():
+        assert ledger.supersede_earlier([closed], now=NOW) == []
+
+
+def test_workers_that_claim_and_supersede_the_same_deliveries_do_not_block_each_other(
+    postgres_url: str,
+) -> None:
+    threads, rounds = 8, 12
+    with open_test_database(postgres_url):
+        # Given a job with many deliveries, and a later event that ends what waits of it
+        with connection():
+            make_tenant()
+            ids = make_deliveries(make_job(sequence=1, targets=3000), 3000)
+            later = make_job(sequence=2, deliver_on_event="CLOSED", targets=0)
+        start = Barrier(threads)
+
+        # When workers claim any of them, few and many, in any order, each time as if the leases had ended
+        def work(seed: int) -> None:
+            draw = random.Random(seed)
+            start.wait()
+            for number in range(rounds):
+                now = NOW + timedelta(seconds=number)
+                with transaction():
+                    mine = draw.sample(ids, draw.choice([2, 50, 400, 2000]))
+                    ledger.claim(mine, now=now, lease=timedelta(milliseconds=1))
+                if seed == 0 and number == rounds // 2:
+                    with transaction():
+                        ledger.supersede_earlier([later], now=now)
+
+        # Then PostgreSQL refuses nobody for a deadlock
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+        with connection():
+            assert ledger.conservation()["targets"] == 3000

@@ -1,0 +1,155 @@
+"""The way to a server: TLS, and proxies."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from config.settings import SettingsError
+from senders.http import HttpClient
+from senders.outcomes import Misconfigured, SendError, Transient
+from tests.unit.senders.http_support import failure
+from tests.unit.senders.support import client, closed_port, loopback_settings, raw_server, receiving
+
+if TYPE_CHECKING:
+    import asyncio
+    from pathlib import Path
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key, as one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@pytest.fixture
+def server_tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def test_a_certificate_that_is_trusted(certificate: Path, server_tls: ssl.SSLContext) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    async with receiving(tls=server_tls) as receiver, client(ssl_context=trusting) as http:
+        assert (await http.post(receiver.url, content=b"", headers={})).status == 200
+
+
+async def test_a_certificate_that_is_not_trusted_is_a_matter_for_a_person(server_tls: ssl.SSLContext) -> None:
+    async with receiving(tls=server_tls) as receiver, client() as http:
+        error = await failure(http, receiver.url)
+        assert (type(error), error.code) == (Misconfigured, "tls certificate")
+        assert "self-signed" in error.detail
+
+
+async def test_a_server_that_speaks_no_tls() -> None:
+    async with receiving() as receiver, client() as http:
+        error = await failure(http, receiver.url.replace("http:", "https:"))
+        assert (type(error), error.code) == (Transient, "tls error")
+        assert error.detail
+
+
+# Proxies.
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+async def test_proxy_variables_are_ignored_unless_trusted(clean_environment: pytest.MonkeyPatch) -> None:
+    async with receiving() as proxy, receiving() as receiver:
+        clean_environment.setenv("HTTP_PROXY", proxy.url)
+        clean_environment.setenv("ALL_PROXY", proxy.url)
+        async with client() as http:
+            await http.post(receiver.url, content=b"", headers={})
+        assert (len(proxy.requests), len(receiver.requests)) == (0, 1)
+
+
+async def test_a_trusted_proxy_is_used_but_for_what_it_must_not(
+    clean_environment: pytest.MonkeyPatch,
+) -> None:
+    async with receiving() as proxy, receiving() as receiver:
+        # Given a proxy, and a host that is exempt
+        clean_environment.setenv("ALL_PROXY", proxy.url.replace("//", "//user:pass@"))
+        clean_environment.setenv("NO_PROXY", "127.0.0.1")
+        async with client(loopback_settings(trust_env=True)) as http:
+            # When a name, the exempt host, and a forbidden address are sent to
+            await http.post("http://hooks.example.org/x", content=b"", headers={})
+            await http.post(receiver.url, content=b"", headers={})
+            error = await failure(http, "http://10.0.0.1")
+        # Then the first went through the proxy with its credentials, the second did not, the third nowhere
+        assert [request.headers["Host"] for request in proxy.requests] == ["hooks.example.org"]
+        assert proxy.requests[0].headers["Proxy-Authorization"].startswith("Basic ")
+        assert len(receiver.requests) == 1
+        assert error.code == "blocked address"
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "code"),
+    [("407 No", Misconfigured, "proxy authentication"), ("502 No", Transient, "proxy error")],
+)
+async def test_a_proxy_that_refuses_a_tunnel(
+    clean_environment: pytest.MonkeyPatch, status: str, outcome: type[SendError], code: str
+) -> None:
+    heads = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+
+    async with raw_server(proxy) as url:
+        clean_environment.setenv("HTTPS_PROXY", url.replace("//", "//user:pass@"))
+        async with client(loopback_settings(trust_env=True)) as http:
+            error = await failure(http, "https://hooks.example.org")
+    assert (type(error), error.code) == (outcome, code)
+    assert heads[0].startswith(b"CONNECT hooks.example.org:443")
+    assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
+
+
+async def test_a_proxy_that_is_away(clean_environment: pytest.MonkeyPatch) -> None:
+    clean_environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    async with client(loopback_settings(trust_env=True)) as http:
+        error = await failure(http, "http://hooks.example.org")
+    assert (type(error), error.code) == (Transient, "proxy error")
+
+
+def test_a_proxy_that_is_not_understood_stops_the_start(clean_environment: pytest.MonkeyPatch) -> None:
+    clean_environment.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1080")
+    with pytest.raises(SettingsError, match="TOCSIN_TRUST_ENV"):
+        HttpClient(loopback_settings(trust_env=True))
