@@ -150,22 +150,26 @@ def update(
         model: the table.
         rows: values by column name, with the id; every row has the same columns. A name that begins with `_`
             is not set; it is there for `where`.
-        where: a further condition; `t` is the table's row, `r` the given one.
+        where: a further condition; `t` is the table's row, `r` the given one. What it compares with a constant is
+            better put into the rows: PostgreSQL would guess how few of the table's rows are so, and plan for one.
         returning: columns of the rows that were really updated.
     """
     if not rows:
         return []
+    table = model._meta.table_name  # noqa: SLF001  # as above
     assignments = ", ".join(
         f"{name} = r.{name}" for name in rows[0] if name != "id" and not name.startswith("_")
     )
-    source = rows_source(column_types(model, rows[0]))
-    sql = f"UPDATE {model._meta.table_name} AS t SET {assignments} FROM {source} WHERE t.id = r.id"  # noqa: S608, SLF001  # as above
+    sql = f"UPDATE {table} AS t SET {assignments} FROM {rows_source(column_types(model, rows[0]))}"  # noqa: S608  # as above
+    # In the order of their ids, so that two workers with rows in common tend to lock them in the same order.
+    ordered = sorted(rows, key=itemgetter("id"))
+    # PostgreSQL takes a hundred for the number of rows in a document, and would rather read a table of ten thousand
+    # than look that many up; an array it counts.
+    sql += f" WHERE t.id = r.id AND {among('t.id')}"
     if where:
         sql += f" AND {where}"
     if returning:
         # SQLite knows the target's columns by their bare names only; PostgreSQL would find them ambiguous.
         sql += " RETURNING " + ", ".join(name if is_sqlite() else f"t.{name}" for name in returning)
-    # In the order of their ids, so that two workers with rows in common tend to lock them in the same order.
-    ordered = sorted(rows, key=itemgetter("id"))
-    cursor = database.execute_sql(sql, (encode(model, ordered),))
+    cursor = database.execute_sql(sql, (encode(model, ordered), id_list(row["id"] for row in ordered)))
     return list(cursor.fetchall()) if returning else []

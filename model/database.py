@@ -114,14 +114,16 @@ def utcnow() -> datetime:
 class _CheckedPostgresPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships no types
     """A pool that looks at a connection before it hands it out.
 
-    After a restart of the server Peewee's own check passes a dead connection on, and every worker thread
-    would fail once. A server that went away has sent its farewell (or the kernel a FIN), so the idle socket
-    is readable.
+    After a restart of the server every worker thread would fail once. A server that went away has sent its farewell
+    (or the kernel a FIN), so the idle socket is readable. To ask the server, as Peewee does, would cost each
+    transaction another round trip.
     """
 
     def _is_closed(self, conn: Any) -> bool:
-        if super()._is_closed(conn):
+        if conn.closed:
             return True
+        if self._adapter.txn_status(conn) != self._adapter.txn_idle:
+            return bool(super()._is_closed(conn))  # rolls back what somebody left open
         # Not select(): that fails for descriptors from 1,024 on, and a busy worker has them.
         poll = select.poll()
         poll.register(conn.fileno(), select.POLLIN)

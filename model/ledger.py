@@ -197,6 +197,7 @@ def settle(
     rows = [
         {
             "id": s.claim.delivery_id,
+            "_state": DeliveryState.SENDING,
             "_attempts": s.claim.attempts,
             "attempts": s.claim.attempts - (0 if s.counts_attempt else 1),
             "state": s.state,
@@ -215,7 +216,7 @@ def settle(
     kept = {
         row[0]
         for row in bulk.update(
-            Delivery, rows, where="t.state = 'SENDING' AND t.attempts = r._attempts", returning=["id"]
+            Delivery, rows, where="t.state = r._state AND t.attempts = r._attempts", returning=["id"]
         )
     }
     ended = Counter(
@@ -253,9 +254,9 @@ def count(ended: Counter[tuple[int, DeliveryState]], *, now: datetime) -> list[E
     cursor = database.execute_sql(
         f"UPDATE notification_jobs AS t SET {sums}, state = {_STATE}, "  # noqa: S608  # names are ours
         f"finished_at = CASE WHEN t.targets > {_SUM} THEN NULL ELSE {bulk.placeholder()} END "
-        f"FROM {bulk.rows_source(bulk.column_types(Job, rows[0]))} WHERE t.id = r.id "
+        f"FROM {bulk.rows_source(bulk.column_types(Job, rows[0]))} WHERE t.id = r.id AND {bulk.among('t.id')} "
         f"RETURNING {own}id, {own}state, {own}channel_type, {own}user_id, {own}accepted_at",
-        (_stored(now), bulk.encode(Job, rows)),
+        (_stored(now), bulk.encode(Job, rows), bulk.id_list(per_job)),
     )
     moment = Job.accepted_at.python_value
     return [
