@@ -73,7 +73,7 @@ def dispatch_alerts(
             "tenant_id": tenant_id,
             "alert_id": alert.key,
             "event_type": alert.event_type,
-            "payload": alert.snapshot(),
+            "payload": alert.snapshot,
             "accepted_at": now,
             "sweep_at": now + timedelta(seconds=runtime.settings.sweep_grace),
         }
@@ -159,7 +159,7 @@ def dispatch_to_user(
             "tenant_id": tenant_id,
             "alert_id": alert.key,
             "event_type": EventType.OPEN,
-            "payload": alert.snapshot(),
+            "payload": alert.snapshot,
             "accepted_at": now,
             "matched_at": now,
             "jobs": 1,
@@ -170,7 +170,7 @@ def dispatch_to_user(
             return int(Job.get(same).id)
         job = job_row(
             runtime.settings, tenant_id=tenant_id, sequence=inserted[0][0], event=EventType.OPEN,
-            payload=alert.snapshot(), accepted_at=now, channel=(channel.id, channel.name, channel.channel_type),
+            payload=alert.snapshot, accepted_at=now, channel=(channel.id, channel.name, channel.channel_type),
             user_id=user_id, now=now, targets=None,
         )  # fmt: skip
         job_id = int(bulk.insert(Job, [job], returning=["id"])[0][0])

@@ -88,7 +88,7 @@ def _why_not(
     if not channel.is_enabled:
         return f"channel: {channel.name} is disabled"
     rule = Rule.compile(row.id, channel.id, spec_of(row))
-    mismatch = rule.mismatch(event.event_type, event.snapshot())
+    mismatch = rule.mismatch(event.event_type, event.snapshot)
     if mismatch is not None:
         return mismatch
     if last_notified_at is not None and rule.is_throttled(last_notified_at, at):
@@ -125,7 +125,7 @@ def _targets(
 ) -> list[dict[str, Any]]:
     found = [Target(NO_DEVICE, None, channel.channel_type)]
     if channel.channel_type == PUSH:
-        alert = event.snapshot()
+        alert = event.snapshot
         users = users_of(channel.config, None)
         found = targets_for(channel.tenant_id, users, alert, is_critical=is_critical(settings, alert), at=at)
     return [

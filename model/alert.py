@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any
 
 import orjson
@@ -106,34 +107,37 @@ class AlertEvent(BaseModel):
         """The alert's id as text. 7 and "7" are one: whoever goes through a URL loses the difference."""
         return str(self.alert_id)
 
+    @cached_property
     def snapshot(self) -> dict[str, Any]:
         """The alert as accepted, ready for JSON, without event_type: what was not given is not there."""
         return self.model_dump(mode="json", exclude_unset=True, exclude={"event_type"})
 
 
-def _foreign(value: Any, where: str, depth: int = 0) -> Problem | None:
+#: Where something stands within a value, outermost first, and the rule that it breaks.
+_Finding = tuple[tuple[Any, ...], str]
+
+
+def _foreign(value: Any, depth: int = 0) -> _Finding | None:
     """The first part of a value that JSON, PostgreSQL or a receiver could not bear."""
     if isinstance(value, (list, tuple, dict)):
         if depth >= MAX_DEPTH:
-            return Problem(where, f"must not be nested more than {MAX_DEPTH} deep")
-        return _foreign_member(value, where, depth)
-    if (rule := _foreign_scalar(value)) is not None:
-        return Problem(where, rule)
-    return None
+            return (), f"must not be nested more than {MAX_DEPTH} deep"
+        return _foreign_member(value, depth)
+    rule = _foreign_scalar(value)
+    return None if rule is None else ((), rule)
 
 
-def _foreign_member(
-    value: list[Any] | tuple[Any, ...] | dict[Any, Any], where: str, depth: int
-) -> Problem | None:
+def _foreign_member(value: list[Any] | tuple[Any, ...] | dict[Any, Any], depth: int) -> _Finding | None:
     if isinstance(value, dict):
         for key in value:
             rule = _foreign_scalar(key) if isinstance(key, str) else "keys must be strings"
             if rule is not None:
-                return Problem(where, rule)  # the key stays out of the path: a person could not read it
+                return (), rule  # the key stays out of the path: a person could not read it
     places = value.items() if isinstance(value, dict) else enumerate(value)
     for place, item in places:
-        if (problem := _foreign(item, path([place], where), depth + 1)) is not None:
-            return problem
+        if (found := _foreign(item, depth + 1)) is not None:
+            parts, rule = found
+            return (place, *parts), rule
     return None
 
 
@@ -168,12 +172,13 @@ def parse_alert(data: Any, *, prefix: str = "") -> AlertEvent:
         return data
     if not isinstance(data, dict):
         raise InvalidInput([Problem(prefix, "an alert must be an object")])
-    if (problem := _foreign(data, prefix)) is not None:
-        raise InvalidInput([problem])
+    if (found := _foreign(data)) is not None:
+        parts, rule = found
+        raise InvalidInput([Problem(path(parts, prefix), rule)])
     try:
         alert = AlertEvent.model_validate(data)
     except ValidationError as error:
         raise InvalidInput(problems_of(error, prefix=prefix, known=AlertEvent.model_fields)) from None
-    if len(orjson.dumps(alert.snapshot())) > MAX_ALERT_BYTES:
+    if len(orjson.dumps(alert.snapshot)) > MAX_ALERT_BYTES:
         raise InvalidInput([Problem(prefix, f"an alert must not exceed {MAX_ALERT_BYTES:,} bytes of JSON")])
     return alert

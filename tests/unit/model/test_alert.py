@@ -48,7 +48,7 @@ def test_a_whole_alert_is_kept_as_it_was_given() -> None:
     alert = parse_alert(WHOLE)
 
     assert alert.event_type is EventType.ESCALATED
-    assert alert.snapshot() == {
+    assert alert.snapshot == {
         name: value for name, value in WHOLE.items() if name not in {"event_type", "triggered_at"}
     } | {"triggered_at": "2026-03-29T01:30:00.250000+01:00"}
 
@@ -57,15 +57,15 @@ def test_what_was_not_given_is_not_in_the_snapshot() -> None:
     alert = parse_alert({"alert_id": 7})
 
     assert alert.event_type is EventType.OPEN
-    assert alert.snapshot() == {"alert_id": 7}
+    assert alert.snapshot == {"alert_id": 7}
 
 
 def test_seven_as_a_number_and_as_text_are_one_alert_and_stay_what_they_were() -> None:
     number, text = parse_alert({"alert_id": 7}), parse_alert({"alert_id": "7"})
 
     assert number.key == text.key == "7"
-    assert number.snapshot()["alert_id"] == 7
-    assert text.snapshot()["alert_id"] == "7"
+    assert number.snapshot["alert_id"] == 7
+    assert text.snapshot["alert_id"] == "7"
 
 
 def test_an_alert_that_was_parsed_is_taken_as_it_is() -> None:
@@ -218,7 +218,7 @@ def test_an_alert_may_be_exactly_as_large_as_the_limit() -> None:
     room = MAX_ALERT_BYTES - len(orjson.dumps(empty))
 
     assert (
-        len(orjson.dumps(parse_alert({"alert_id": 7, "details": {"text": "x" * room}}).snapshot()))
+        len(orjson.dumps(parse_alert({"alert_id": 7, "details": {"text": "x" * room}}).snapshot))
         == MAX_ALERT_BYTES
     )
     assert _problems({"alert_id": 7, "details": {"text": "x" * (room + 1)}}) == [
@@ -258,7 +258,7 @@ def test_any_json_survives_the_snapshot(
     alert = parse_alert({**data, "event_type": event.value})
 
     assert alert.event_type is event
-    assert orjson.loads(orjson.dumps(alert.snapshot())) == data
+    assert orjson.loads(orjson.dumps(alert.snapshot)) == data
 
 
 ANYTHING = st.recursive(
@@ -285,7 +285,7 @@ def test_whatever_comes_is_either_storable_or_refused_in_words(data: Any) -> Non
         assert error.problems  # noqa: PT017  # either outcome is right, and each has its own check
         str(error).encode()
     else:
-        stored = orjson.dumps(alert.snapshot())
+        stored = orjson.dumps(alert.snapshot)
         assert len(stored) <= MAX_ALERT_BYTES
         assert b"\\u0000" not in stored.replace(b"\\\\", b"")
 
@@ -293,7 +293,7 @@ def test_whatever_comes_is_either_storable_or_refused_in_words(data: Any) -> Non
 @given(moment=st.datetimes(timezones=st.just(UTC)))
 def test_a_time_is_kept_to_the_microsecond(moment: datetime) -> None:
     for given_as in (moment, moment.isoformat(), moment.isoformat().replace("+00:00", "Z")):
-        kept = parse_alert({"alert_id": 7, "triggered_at": given_as}).snapshot()["triggered_at"]
+        kept = parse_alert({"alert_id": 7, "triggered_at": given_as}).snapshot["triggered_at"]
         assert datetime.fromisoformat(kept) == moment
 
 
