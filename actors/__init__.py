@@ -7,9 +7,9 @@ from actors.accept_alerts import accept_alerts
 from actors.boot import prepare
 from actors.broker import broker, runtime
 from actors.deliver import deliver, deliver_critical, deliver_later
-from actors.fanout_devices import fanout_devices
+from actors.fanout_devices import fanout_critical, fanout_devices
 from actors.intake import Accepted, dispatch_alerts, dispatch_to_user
-from actors.match_rules import match_rules
+from actors.match_rules import match_critical, match_rules
 from actors.results import wait_for_result
 from actors.runtime import RuntimeMiddleware
 from actors.sweep import sweep
@@ -27,7 +27,9 @@ __all__ = [
     "deliver_later",
     "dispatch_alerts",
     "dispatch_to_user",
+    "fanout_critical",
     "fanout_devices",
+    "match_critical",
     "match_rules",
     "runtime",
     "sweep",

@@ -15,10 +15,11 @@ from dramatiq.broker import MessageProxy
 from dramatiq.common import xq_name
 from dramatiq.middleware import CurrentMessage
 
-from actors.broker import FRONT, broker
+from actors.broker import broker
 from actors.intake import dispatch_alerts
 from actors.memory import MemoryBroker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
+from actors.roads import FRONT
 from config.logging import get_logger
 from model.database import DATABASE_AWAY
 from model.problems import InvalidInput, Problem

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from actors.decide import Attempt, LaneFullError
-from actors.handing import lane
+from actors.handing import lane_of
 from config.logging import get_logger
 from model.database import utcnow
 from senders.base import Device, Notification
 from senders.outcomes import Misconfigured, Transient
-from senders.registry import ALIASES, CHANNEL_TYPES
+from senders.registry import ALIASES, CHANNEL_TYPES, SENDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from actors.runtime import Runtime
     from model.channels import ChannelRef
@@ -47,13 +48,14 @@ async def make(
             nothing was sent.
     """
     lasts = timedelta(seconds=runtime.settings.lease - runtime.settings.send_deadline)
+    patience = lasts.total_seconds() / 2
     too_old: list[int] = []
 
     async def one(claim: Claim) -> None:
-        destination = lane(claim.sender, claim.channel_id)
+        destination = lane_of(claim.sender, claim.channel_id)
         if claim.is_critical:
             await attempt(claim)
-        elif await runtime.lanes.take_place(destination, lasts.total_seconds() / 2):
+        elif await runtime.lanes.take_place(destination, places_of(claim.sender), patience):
             try:
                 await attempt(claim)
             finally:
@@ -70,7 +72,7 @@ async def make(
         began = time.perf_counter()
         result = await _send(runtime, claim, channels[claim.channel_id])
         took = time.perf_counter() - began
-        runtime.lanes.answered(lane(claim.sender, claim.channel_id), took)
+        runtime.lanes.answered(lane_of(claim.sender, claim.channel_id), took)
         made.append(Attempt(claim, result, took * 1000))
 
     async with asyncio.TaskGroup() as group:
@@ -78,6 +80,11 @@ async def make(
             group.create_task(one(claim))
     if too_old:
         log.warning("lease_too_old", deliveries=len(too_old))
+
+
+def places_of(sender: str) -> int:
+    """How many sends of one lane may be under way. Of a sender that is no more, one: it fails soon enough."""
+    return SENDERS[sender].places if sender in SENDERS else 1
 
 
 async def _send(runtime: Runtime, claim: Claim, channel: ChannelRef) -> Receipt | BaseException:
@@ -101,7 +108,7 @@ def notification_of(claim: Claim, config: ChannelConfig) -> Notification[Any]:
             claim.device_id, claim.user_id or "", claim.platform, claim.token or "", claim.subscription or {}
         )
     return Notification(
-        id=uuid.uuid5(NOTIFICATIONS, f"{claim.job_id}/{claim.accepted_at.isoformat()}/{claim.device_id}"),
+        id=notification_id(claim.job_id, claim.accepted_at, claim.device_id),
         tenant_id=claim.tenant_id,
         job_id=claim.job_id,
         alert=claim.payload,
@@ -114,6 +121,11 @@ def notification_of(claim: Claim, config: ChannelConfig) -> Notification[Any]:
         config=config,
         device=device,
     )
+
+
+def notification_id(job_id: int, accepted_at: datetime, device_id: int) -> uuid.UUID:
+    """The same for every attempt at one delivery, and for no other, also of an installation whose ids began anew."""
+    return uuid.uuid5(NOTIFICATIONS, f"{job_id}/{accepted_at.isoformat()}/{device_id}")
 
 
 def thread_of(tenant_id: str, alert_id: str) -> str:

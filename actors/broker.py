@@ -25,20 +25,6 @@ if TYPE_CHECKING:
     from dramatiq import Broker
     from dramatiq.middleware import Middleware
 
-#: The queues, one a stage: RabbitMQ's management console shows where work waits.
-MATCH, FANOUT, DELIVER = "tocsin.match", "tocsin.fanout", "tocsin.deliver"
-
-#: The road of critical alerts: of what a worker holds, it takes these first, and no backlog of others is before them.
-CRITICAL = "tocsin.critical"
-
-#: The road of what the sweep sends on, such as thousands of pushes put off until the morning: behind what is new.
-LATER = "tocsin.later"
-
-QUEUES = (MATCH, FANOUT, DELIVER, CRITICAL, LATER)
-
-#: Dramatiq's priorities of what a worker holds, the lowest first. A new alert is matched before old ones are delivered.
-URGENT, FRONT, BULK, LAST = 0, 5, 10, 15
-
 
 def database_is_away(retries: int, error: BaseException) -> bool:
     """Whether a message is worth another try soon. The sweep comes after the last one."""

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import dramatiq
 
 from actors import attempts, record
-from actors.broker import BULK, CRITICAL, DELIVER, LAST, LATER, URGENT, database_is_away, runtime
+from actors.broker import database_is_away, runtime
 from actors.decide import LaneFullError, after_sending, backoff, before_sending, put_off
-from actors.handing import BATCH, BROKER_AWAY, hand_on, lane
+from actors.handing import BATCH, BROKER_AWAY, hand_on, lane_of
 from actors.lanes import FIRST_PAUSE
+from actors.roads import BULK, CRITICAL, DELIVER, LAST, LATER, URGENT
 from config.logging import get_logger
 from config.metrics import metrics
 from model import ledger
@@ -105,15 +106,15 @@ def hand_on_deliveries(deliveries: Iterable[ToSend], *, at_once: bool = True) ->
     """
     groups: dict[tuple[bool, Lane], list[int]] = {}
     for each in deliveries:
-        key = (each.is_critical, lane(each.sender, each.channel_id))
+        key = (each.is_critical, lane_of(each.sender, each.channel_id))
         groups.setdefault(key, []).append(each.id)
-    urgent = [ids for (is_critical, _), ids in groups.items() if is_critical]
-    first = urgent.pop() if urgent and at_once else []
-    for ids in urgent:
-        hand_on(deliver_critical, ids)
-    for (is_critical, _), ids in groups.items():
+    urgent = [(destination, ids) for (is_critical, destination), ids in groups.items() if is_critical]
+    first = urgent.pop()[1] if urgent and at_once else []
+    for destination, ids in urgent:
+        hand_on(deliver_critical, ids, lane=destination)
+    for (is_critical, destination), ids in groups.items():
         if not is_critical:
-            hand_on(deliver, ids)
+            hand_on(deliver, ids, lane=destination)
     do_at_once(deliver_critical, first)
 
 
@@ -141,7 +142,7 @@ def _send(claims: Sequence[ledger.Claim], channels: dict[int, ChannelRef]) -> se
         The deliveries that have ended, or that go on.
     """
     made: list[Attempt] = []
-    destination = lane(claims[0].sender, claims[0].channel_id)
+    destination = lane_of(claims[0].sender, claims[0].channel_id)
     sending = runtime.begin(attempts.make(runtime, claims, channels, made))
     try:
         patience, done, step = runtime.lanes.patience(destination, len(claims)), 0, max(1, len(claims) // 10)
@@ -211,7 +212,7 @@ def _put_off(
     """What becomes of a claim if its lane is full. All of a message for one lane are put off alike."""
     if claim.is_critical:
         return None
-    destination = lane(claim.sender, claim.channel_id)
+    destination = lane_of(claim.sender, claim.channel_id)
     if destination not in pauses:
         pauses[destination] = runtime.lanes.pause(destination)
     pause = pauses[destination]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 
 from actors import record
-from actors.broker import FANOUT, FRONT, runtime
+from actors.broker import runtime
 from actors.deliver import ToSend, hand_on_deliveries
+from actors.roads import CRITICAL, FANOUT, FRONT, URGENT
 from config.metrics import metrics
 from model import bulk, ledger
 from model.audience import audience
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 CHUNK = 1000
 
 
-@dramatiq.actor(queue_name=FANOUT, priority=FRONT)
-def fanout_devices(job_ids: list[int]) -> None:
+def _fan_out(job_ids: list[int]) -> None:
     """Turn push jobs into deliveries, and send on what is to be sent now, each lane by itself."""
     now = utcnow()
     with transaction():
@@ -60,6 +60,10 @@ def fanout_devices(job_ids: list[int]) -> None:
     _observe(rows)
     record.jobs_ended(ended, runtime.settings, now=now)
     hand_on_deliveries(to_send)
+
+
+fanout_devices = dramatiq.actor(actor_name="fanout_devices", queue_name=FANOUT, priority=FRONT)(_fan_out)
+fanout_critical = dramatiq.actor(actor_name="fanout_critical", queue_name=CRITICAL, priority=URGENT)(_fan_out)
 
 
 def _new_jobs(job_ids: Sequence[int]) -> list[Job]:

@@ -29,7 +29,9 @@ BROKER_AWAY = (BrokerError, AMQPError, OSError)
 #: What the ids of each step's messages are.
 TABLES: dict[str, Any] = {
     "match_rules": Alert,
+    "match_critical": Alert,
     "fanout_devices": Job,
+    "fanout_critical": Job,
     "deliver": Delivery,
     "deliver_critical": Delivery,
     "deliver_later": Delivery,
@@ -59,11 +61,19 @@ PAUSE = 2.0
 _asked_again: WeakKeyDictionary[Broker, float] = WeakKeyDictionary()
 
 
-def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = BATCH) -> bool:
+def hand_on(
+    actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = BATCH, lane: Lane | None = None
+) -> bool:
     """Send ids to the next step, after their commit.
 
     A broker that is away loses nothing: the rows are marked as due, and the sweep sends them on when it is back. So
     this never raises for it, and gives up after the first refusal rather than wait for one refusal a batch.
+
+    Args:
+        actor: the step.
+        ids: rows of its table.
+        size: how many ids a message has at most.
+        lane: where all of them go; what waits for one lane may be worked on together (actors.together).
 
     Returns:
         Whether all was sent.
@@ -72,9 +82,10 @@ def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = 
         leave_to_the_sweep(actor, ids)
         return False
     sent = 0
+    options: dict[str, Any] = {} if lane is None else {"lane": list(lane)}
     for batch in batches(ids, size):
         try:
-            actor.send(list(batch))
+            actor.send_with_options(args=(list(batch),), **options)
         except BROKER_AWAY as error:
             log.warning("broker_away", actor=actor.actor_name, why=str(error) or type(error).__name__)
             _asked_again[actor.broker] = time.monotonic() + PAUSE
@@ -84,7 +95,7 @@ def hand_on(actor: Actor[[list[int]], None], ids: Sequence[int], *, size: int = 
     return True
 
 
-def lane(sender: str, channel_id: int) -> Lane:
+def lane_of(sender: str, channel_id: int) -> Lane:
     """What one message speaks of: one channel, or one push service. So destinations do not wait for each other."""
     return (sender, NO_DEVICE if sender in PLATFORMS.values() else channel_id)
 

@@ -8,14 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import runtime
-from actors.fanout_devices import fanout_devices
+from actors.fanout_devices import fanout_critical, fanout_devices
 from actors.handing import hand_on
-from actors.match_rules import match_rules
+from actors.match_rules import match_critical, match_rules
 from config.metrics import metrics
 from model import bulk
 from model.alert import AlertEvent, parse_alert
 from model.database import transaction, utcnow
-from model.jobs import job_row
+from model.jobs import is_critical, job_row
 from model.problems import InvalidInput, Problem
 from model.states import EventType
 from model.tables import Alert, Channel, Job, Tenant
@@ -68,7 +68,7 @@ def dispatch_alerts(
         metrics().alerts.labels("rejected").inc(len(given))
         raise
     now = utcnow()
-    rows = [
+    rows: list[bulk.Row] = [
         {
             "tenant_id": tenant_id,
             "alert_id": alert.key,
@@ -81,8 +81,13 @@ def dispatch_alerts(
     ]
     with transaction():
         require_tenant(tenant_id)
-        ids = [row[0] for row in bulk.insert(Alert, rows, ignore_conflicts=True, returning=["id"])]
-    hand_on(match_rules, ids)
+        inserted = bulk.insert(Alert, rows, ignore_conflicts=True, returning=["id", "alert_id", "event_type"])
+    ids = [row[0] for row in inserted]
+    urgent = {
+        (row["alert_id"], row["event_type"]) for row in rows if is_critical(runtime.settings, row["payload"])
+    }
+    hand_on(match_critical, [row[0] for row in inserted if row[1:] in urgent])
+    hand_on(match_rules, [row[0] for row in inserted if row[1:] not in urgent])
     metrics().alerts.labels("accepted").inc(len(ids))
     metrics().alerts.labels("duplicate").inc(len(rows) - len(ids))
     return Accepted(len(ids), len(rows) - len(ids), tuple(ids))
@@ -174,7 +179,7 @@ def dispatch_to_user(
             user_id=user_id, now=now, targets=None,
         )  # fmt: skip
         job_id = int(bulk.insert(Job, [job], returning=["id"])[0][0])
-    hand_on(fanout_devices, [job_id])
+    hand_on(fanout_critical if job["is_critical"] else fanout_devices, [job_id])
     metrics().alerts.labels("accepted").inc()
     return job_id
 

@@ -1,13 +1,13 @@
 """Slow destinations do not hold worker threads, and no destination holds them all.
 
-A lane is one destination (actors.handing.lane). A message whose sends last longer than a moment goes on without its
+A lane is one destination (actors.handing.lane_of). A message whose sends last longer than a moment goes on without its
 thread: the sends stay on the event loop, and what comes of them is settled when they are done. Of these slow sends each
 lane may have so many in a process; what else comes for a full lane is put off, later each time, until it has room.
 Whatever a process takes to its grave has its lease, and is sent by another.
 
-A lane also has so many places for sends that are under way at the same time, since the event loop serves them all in
-turn: a backlog of pushes must not make a critical alert wait for four hundred others at each of its steps. Critical
-alerts need no place, and are never put off.
+A lane also has so many places (Sender.places) for sends that are under way at the same time, since the event loop
+serves them all in turn: a backlog of pushes must not make a critical alert wait for four hundred others at each of its
+steps. Critical alerts need no place, and are never put off.
 """
 
 from __future__ import annotations
@@ -40,9 +40,6 @@ MEMORY = 60.0
 #: it then is this process's own backlog, and soon done.
 QUICK, LATELY = 0.5, 1.0
 
-#: Sends of one lane that are under way in this process at the same time.
-PLACES = 100
-
 #: Slow sends of one lane in this process at most, and from how many of all lanes on a lane has its smaller share only.
 LIMIT, ALL, SHARE = 256, 768, 32
 
@@ -65,9 +62,11 @@ class Lanes:
         self._places: dict[Lane, asyncio.Semaphore] = {}
         self._is_closing = False
 
-    async def take_place(self, lane: Lane, patience: float) -> bool:
-        """Take a place of a lane, on the event loop; whether one became free within so many seconds."""
-        places = self._places.setdefault(lane, asyncio.Semaphore(PLACES))
+    async def take_place(self, lane: Lane, number: int, patience: float) -> bool:
+        """Take one of a lane's so many places, on the event loop; whether one became free within so many seconds."""
+        places = self._places.get(lane)
+        if places is None:
+            places = self._places[lane] = asyncio.Semaphore(number)
         deadline = time.monotonic() + patience
         while places.locked():
             if self._is_closing or time.monotonic() > deadline:
@@ -127,6 +126,12 @@ class Lanes:
             finishers.submit(self._finish, lane, number, finish)
 
         sending.add_done_callback(done)
+
+    def close(self) -> None:
+        """Let the finishers go, when nothing is to be settled any more."""
+        with self._changed:
+            if self._finishers is not None:
+                self._finishers.shutdown(wait=False)
 
     def wait_until_empty(self, timeout: float) -> bool:
         """Let nobody wait for a place any more, and wait for all slow sends to be settled.

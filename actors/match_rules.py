@@ -12,11 +12,12 @@ import dramatiq
 from peewee import fn
 
 from actors import record
-from actors.broker import FRONT, MATCH, runtime
+from actors.broker import runtime
 from actors.deliver import ToSend, do_at_once, hand_on_deliveries
-from actors.fanout_devices import fanout_devices
+from actors.fanout_devices import fanout_critical, fanout_devices
 from actors.handing import hand_on
 from actors.record import PUSH
+from actors.roads import CRITICAL, FRONT, MATCH, URGENT
 from model import bulk, ledger
 from model.database import among, connection, is_sqlite, transaction, tuples, utcnow
 from model.jobs import delivery_row, job_row
@@ -46,8 +47,7 @@ class Unmatched(NamedTuple):
     accepted_at: datetime
 
 
-@dramatiq.actor(queue_name=MATCH, priority=FRONT)
-def match_rules(alert_rows: list[int]) -> None:
+def _match(alert_rows: list[int]) -> None:
     """Turn alert events (rows of `alerts`) into jobs, one for each channel that a rule names."""
     now = utcnow()
     with transaction():
@@ -71,7 +71,11 @@ def match_rules(alert_rows: list[int]) -> None:
     hand_on(fanout_devices, [job.id for job in pushes if not job.is_critical])
     urgent = [job.id for job in pushes if job.is_critical]
     hand_on_deliveries(deliveries, at_once=not urgent)
-    do_at_once(fanout_devices, urgent)
+    do_at_once(fanout_critical, urgent)
+
+
+match_rules = dramatiq.actor(actor_name="match_rules", queue_name=MATCH, priority=FRONT)(_match)
+match_critical = dramatiq.actor(actor_name="match_critical", queue_name=CRITICAL, priority=URGENT)(_match)
 
 
 def _unmatched(alert_rows: Sequence[int]) -> list[Unmatched]:

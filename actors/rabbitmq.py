@@ -15,6 +15,7 @@ from dramatiq.errors import ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from actors.handing import TABLES
+from actors.together import parts_of
 
 if TYPE_CHECKING:
     from dramatiq import Message
@@ -64,8 +65,23 @@ class _Consumer(_RabbitmqConsumer):
         return message
 
     def ack(self, message: Any) -> None:
-        if message.consumer is not self:
-            return
+        for part in parts_of(message):
+            if part.consumer is self:
+                self._ack(part)
+
+    def nack(self, message: Any) -> None:
+        parts = parts_of(message)
+        for part in parts:
+            if part.consumer is not self:
+                continue
+            if len(parts) > 1:
+                # One of them may be to blame. Each comes again, alone, and is judged by itself.
+                self._give_back(part)
+            else:
+                with contextlib.suppress(ConnectionClosed):  # as below
+                    super().nack(part)  # type: ignore[no-untyped-call]
+
+    def _ack(self, message: Any) -> None:
         if self.broker.was_refused(message) and message.actor_name not in TABLES:
             # Its retry could not be enqueued, which Dramatiq only logs, and it is no mere hint at rows: the only copy.
             self._give_back(message)
@@ -83,11 +99,6 @@ class _Consumer(_RabbitmqConsumer):
             self.connection.add_callback_threadsafe(
                 partial(self.channel.basic_nack, message._tag, requeue=True)  # noqa: SLF001  # as above
             )
-
-    def nack(self, message: Any) -> None:
-        if message.consumer is self:
-            with contextlib.suppress(ConnectionClosed):  # as above
-                super().nack(message)  # type: ignore[no-untyped-call]
 
 
 class ConfirmingRabbitmqBroker(RabbitmqBroker):

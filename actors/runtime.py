@@ -10,6 +10,7 @@ import asyncio
 import gc
 import importlib
 import os
+import resource
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,8 +18,9 @@ import uvloop
 from dramatiq.middleware import Middleware
 
 from actors.lanes import Lanes
+from actors.work_queue import WorkQueue
 from config.logging import configure_logging, get_logger
-from senders.http import HttpClient
+from senders.http import CONNECTIONS, HttpClient
 from senders.registry import SENDERS
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ T = TypeVar("T")
 
 #: Seconds in which what was sent last is written.
 SETTLING = 5.0
+
+#: Open files of a process: its connections to destinations, and a few to the servers.
+FILES = 2 * CONNECTIONS
 
 log = get_logger(__name__)
 
@@ -59,6 +64,7 @@ class Runtime:
         """Open the loop. Senders are made when the first delivery wants them."""
         if self._loop is not None:
             return
+        allow_connections()
         self.lanes = Lanes()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tocsin-loop", daemon=True)
@@ -86,6 +92,7 @@ class Runtime:
             thread.join(timeout=5)
             if not thread.is_alive():
                 loop.close()
+            self.lanes.close()
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop, from another thread, and do not wait for it."""
@@ -147,6 +154,14 @@ def calm_the_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def allow_connections() -> None:
+    """Raise the limit of open files, 1,024 on many systems, as far as a process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class RuntimeMiddleware(Middleware):
     """Ties a runtime, and the sweep, to the life of a Dramatiq worker.
 
@@ -170,6 +185,7 @@ class RuntimeMiddleware(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """The process is up, its threads are not."""
+        worker.work_queue = WorkQueue(worker)
         self._boot()
         self.runtime.start()
 

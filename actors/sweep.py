@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from actors.broker import runtime
 from actors.deliver import deliver, deliver_critical, deliver_later
-from actors.fanout_devices import fanout_devices
-from actors.handing import BATCH, BROKER_AWAY, hand_on, lane, leave_to_the_sweep
-from actors.match_rules import match_rules
+from actors.fanout_devices import fanout_critical, fanout_devices
+from actors.handing import BATCH, BROKER_AWAY, hand_on, lane_of, leave_to_the_sweep
+from actors.match_rules import match_critical, match_rules
 from config.logging import get_logger
 from config.metrics import metrics
 from model.database import connection, transaction, utcnow
@@ -59,8 +59,8 @@ def sweep() -> dict[str, int]:
         if not _take_lease(now):
             return {}
         return {
-            "match": _sweep_stage("match", Alert, match_rules, now),
-            "fanout": _sweep_stage("fanout", Job, fanout_devices, now),
+            "match": _sweep_stage("match", Alert, (match_rules, match_critical), now),
+            "fanout": _sweep_stage("fanout", Job, (fanout_devices, fanout_critical), now),
             "deliver": _sweep_deliveries(now, is_critical=True) + _sweep_deliveries(now, is_critical=False),
         }
 
@@ -166,13 +166,13 @@ def _send_on(actor: Actor[[list[int]], None], groups: Iterable[Sequence[tuple[An
     return taken
 
 
-def _sweep_stage(name: str, table: Any, actor: Actor[[list[int]], None], now: datetime) -> int:
-    idle = _is_idle(actor)
+def _sweep_stage(name: str, table: Any, roads: tuple[Actor[[list[int]], None], ...], now: datetime) -> int:
+    idle = _is_idle(*roads)
     total = 0
     for _ in range(ROUNDS if idle is not None else 0):
         rows = _due(table, now, idle=bool(idle))
         total += len(rows)
-        if not _send_on(actor, [rows]) or len(rows) < LIMIT:
+        if not _send_on(roads[0], [rows]) or len(rows) < LIMIT:
             break
     _tell(name, total)
     return total
@@ -189,7 +189,7 @@ def _sweep_deliveries(now: datetime, *, is_critical: bool) -> int:
         total += len(rows)
         lanes: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         for row in rows:
-            lanes.setdefault(lane(row[2], row[3]), []).append(row)
+            lanes.setdefault(lane_of(row[2], row[3]), []).append(row)
         taken = _send_on(roads[-1], lanes.values())
         left_behind = (row[5] for row in rows if row[4] == DeliveryState.SENDING)
         metrics().leases_recovered.inc(tally(TallyName.LEASES_RECOVERED, left_behind))

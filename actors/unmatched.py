@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from dramatiq import Broker
     from dramatiq.broker import MessageProxy
 
-#: The step whose failures these are.
-STEP = "match_rules"
+#: The step whose failures these are, by both its roads.
+STEP = ("match_rules", "match_critical")
 
 #: Packages of ours: of a traceback, the last line of ours says most.
 OURS = ("actors.", "model.", "config.")
@@ -38,7 +38,7 @@ class UnmatchedMiddleware(Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """After each message of this process's workers."""
-        if exception is None or message.actor_name != STEP or isinstance(exception, DATABASE_AWAY):
+        if exception is None or message.actor_name not in STEP or isinstance(exception, DATABASE_AWAY):
             return
         ids = message.args[0]
         if len(ids) == 1:

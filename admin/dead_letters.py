@@ -20,8 +20,8 @@ from pika import BlockingConnection, URLParameters
 from pika.exceptions import ChannelClosedByBroker
 
 from actors.accept_alerts import ACCEPT
-from actors.broker import QUEUES
 from actors.rabbitmq import NOT_FOUND, UNREACHABLE, ConfirmingRabbitmqBroker
+from actors.roads import QUEUES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

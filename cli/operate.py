@@ -170,7 +170,8 @@ def doctor(*, json: show.Json = False) -> int:
     open_database(settings)
 
     def queues() -> dict[str, tuple[int, int, int]]:
-        from actors.broker import QUEUES, broker  # noqa: PLC0415  # only where there is a broker
+        from actors.broker import broker  # noqa: PLC0415  # only where there is a broker
+        from actors.roads import QUEUES  # noqa: PLC0415  # as above
 
         counts: Any = broker  # Dramatiq's interface of all brokers lacks what this one has
         return {name: counts.get_queue_message_counts(name) for name in QUEUES}

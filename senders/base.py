@@ -96,10 +96,13 @@ class Sender(ABC, Generic[ConfigT]):
     Attributes:
         name: how rows, metrics and logs call it: the channel type, or apns, fcm, webpush.
         Config: the channel config that `Notification.config` carries.
+        places: how many `send` calls to one destination may be under way in a process at the same time. Others wait,
+            which counts as no attempt.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[ChannelConfig]]
+    places: ClassVar[int] = 100
 
     def __init__(self, settings: Settings, http: HttpClient) -> None:
         self.settings = settings

@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import re
 import ssl
+from collections import defaultdict
 from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.utils import parseaddr
@@ -52,7 +53,7 @@ MAX_RECIPIENTS: Final = 50
 """A server must take 100 (RFC 5321, 4.5.3.1.8); who wants to alert more people has a mailing list."""
 
 CONNECTIONS: Final = 10
-"""Open connections of a process to mail servers; common servers turn away a client that opens many more."""
+"""Open connections of a process to one mail server; common servers turn away a client that opens many more."""
 
 _DEFAULT_PORTS: Final = {"smtp": 587, "smtps": 465}
 _QUIT_TIMEOUT: Final = 1.0
@@ -149,13 +150,16 @@ class EmailSender(Sender[EmailConfig]):
 
     name: ClassVar[str] = "email"
     Config: ClassVar[type[ChannelConfig]] = EmailConfig
+    places: ClassVar[int] = CONNECTIONS
 
     def __init__(
         self, settings: Settings, http: HttpClient, *, ssl_context: ssl.SSLContext | None = None
     ) -> None:
         super().__init__(settings, http)
         self._ssl = ssl_context or tls_context()
-        self._connections = asyncio.Semaphore(CONNECTIONS)
+        self._connections: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(CONNECTIONS)
+        )
 
     async def send(self, notification: Notification[EmailConfig]) -> Receipt:
         """Mail everybody. The receipt has the Message-ID as provider_id, and names whom the server refused.
@@ -172,7 +176,10 @@ class EmailSender(Sender[EmailConfig]):
         )
         progress = _Progress()
         try:
-            async with asyncio.timeout(self.settings.send_deadline), self._connections:
+            async with (
+                asyncio.timeout(self.settings.send_deadline),
+                self._connections[server.host, server.port],
+            ):
                 await self._deliver(server, sender.addr_spec, config.to, message.as_bytes(), progress)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             outcome = translate(error, server.redact)

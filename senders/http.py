@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 MAX_RETRY_AFTER: Final = 3600.0
 """Seconds. A provider that asks for more is asked again after an hour."""
 
-CONNECTIONS: Final = 1024
-"""Open connections of a process at most."""
+CONNECTIONS: Final = 4096
+"""Open connections of a process at most: room for a hundred destinations that hang, and for all others."""
 
 CONNECTIONS_PER_HOST: Final = 256
 """So that one destination that hangs cannot hold them all."""

@@ -8,7 +8,6 @@ stand.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.utils import parseaddr
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import BaseModel, SecretStr
 
-from actors.attempts import NOTIFICATIONS, config_of, thread_of
+from actors.attempts import config_of, notification_id, thread_of
 from admin.secrets import MASK
 from model.channels import channels_of
 from model.database import utcnow
@@ -133,7 +132,7 @@ def message_of(settings: Settings, job: Job, delivery: Delivery) -> Shown:
 def _notification(job: Job, delivery: Delivery, config: Any, device: Target | None) -> Notification[Any]:
     """The delivery as its sender sees it; see actors.attempts.notification_of, which works on claims."""
     return Notification(
-        id=uuid.uuid5(NOTIFICATIONS, f"{job.id}/{job.accepted_at.isoformat()}/{delivery.device_id}"),
+        id=notification_id(job.id, job.accepted_at, delivery.device_id),
         tenant_id=job.tenant_id,
         job_id=job.id,
         alert=job.payload,

@@ -74,8 +74,11 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 
 
 def _steps() -> list[Any]:
-    roads = [actors.deliver, actors.deliver_critical, actors.deliver_later]
-    return [actors.match_rules, actors.fanout_devices, *roads]
+    return [
+        *(actors.match_rules, actors.match_critical),
+        *(actors.fanout_devices, actors.fanout_critical),
+        *(actors.deliver, actors.deliver_critical, actors.deliver_later),
+    ]
 
 
 def _waiting_since(seconds: float, number: int = 1, **fields: Any) -> list[int]:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import actors
-from actors.broker import CRITICAL, DELIVER
+from actors.roads import CRITICAL, DELIVER, MATCH, URGENT
 from model.database import connection, utcnow
 from model.tables import Delivery
 from receivers.records import Answer
@@ -92,16 +92,20 @@ def test_critical_alerts_have_a_road_of_their_own(chain: Chain) -> None:
     # Given no worker, and a backlog of ordinary deliveries
     chain.rule(chain.channel("hook"))
     chain.stop()
+    waiting: Any = actors.broker
     accepted = chain.send(*({"alert_id": number} for number in range(30)))
     critical = chain.send({"alert_id": "critical", "severity": 4})
+    # Then the critical one waits in a queue of its own
+    assert {name: waiting.waiting(name) for name in (MATCH, CRITICAL)} == {MATCH: 1, CRITICAL: 1}
+    # And so it does at the next step
     actors.match_rules.fn([*accepted.ids, *critical.ids])
-
-    # Then the critical one waits in a queue of its own, before which a worker takes nothing
-    waiting: Any = actors.broker
-    assert {name: waiting.waiting(name) for name in (DELIVER, CRITICAL)} == {DELIVER: 1, CRITICAL: 1}
-    first, *others = sorted(actors.broker.actors.values(), key=lambda actor: actor.priority)
-    assert first is actors.deliver_critical
-    assert first.priority < others[0].priority
+    assert {name: waiting.waiting(name) for name in (DELIVER, CRITICAL)} == {DELIVER: 1, CRITICAL: 2}
+    actors.dispatch_to_user("alice", {"message": "Smoke", "severity": 4}, tenant_id="acme")
+    assert waiting.waiting(CRITICAL) == 3
+    # And there is nothing that a worker takes before it
+    urgent = {actor.actor_name for actor in waiting.actors.values() if actor.priority == URGENT}
+    assert urgent == {"match_critical", "fanout_critical", "deliver_critical"}
+    assert min(actor.priority for actor in waiting.actors.values()) == URGENT
     # And the sweep finds the same way for both
     chain.stop()
     with connection():

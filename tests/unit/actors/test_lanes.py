@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 
-from actors.lanes import ALL, FIRST_PAUSE, FOR_EACH, LAST_PAUSE, LIMIT, PATIENCE, PLACES, QUICK, SHARE, Lanes
+from actors.lanes import ALL, FIRST_PAUSE, FOR_EACH, LAST_PAUSE, LIMIT, PATIENCE, QUICK, SHARE, Lanes
 
 SLOW, OTHER = ("webhook", 1), ("webhook", 2)
 
@@ -75,17 +75,17 @@ def test_what_fails_in_the_end_gives_its_place_back() -> None:
 def test_places_are_taken_and_given_back_and_nobody_waits_for_one_for_ever() -> None:
     async def play() -> None:
         lanes = Lanes()
-        assert all([await lanes.take_place(SLOW, 0) for _ in range(PLACES)])
+        assert all([await lanes.take_place(SLOW, 3, 0) for _ in range(3)])
         # None is left, but elsewhere; one that becomes free goes to who waits
-        assert not await lanes.take_place(SLOW, 0)
-        assert await lanes.take_place(OTHER, 0)
-        waiting = asyncio.create_task(lanes.take_place(SLOW, 5))
+        assert not await lanes.take_place(SLOW, 3, 0)
+        assert await lanes.take_place(OTHER, 3, 0)
+        waiting = asyncio.create_task(lanes.take_place(SLOW, 3, 5))
         await asyncio.sleep(0)
         lanes.give_place_back(SLOW)
         assert await waiting
         # And who is told to end does not wait
         assert lanes.wait_until_empty(0)
-        assert not await lanes.take_place(SLOW, 60)
+        assert not await lanes.take_place(SLOW, 3, 60)
 
     asyncio.run(play())
 

@@ -1,0 +1,17 @@
+"""The queues between the stages, and which of what a worker holds it takes first."""
+
+from __future__ import annotations
+
+#: One a stage: RabbitMQ's management console shows where work waits.
+MATCH, FANOUT, DELIVER = "tocsin.match", "tocsin.fanout", "tocsin.deliver"
+
+#: The road of critical alerts through all stages: no backlog of others is before them, in no queue and for no thread.
+CRITICAL = "tocsin.critical"
+
+#: The road of what the sweep sends on, such as thousands of pushes put off until the morning: behind what is new.
+LATER = "tocsin.later"
+
+QUEUES = (MATCH, FANOUT, DELIVER, CRITICAL, LATER)
+
+#: Dramatiq's priorities of what a worker holds, the lowest first. A new alert is matched before old ones are delivered.
+URGENT, FRONT, BULK, LAST = 0, 5, 10, 15
