@@ -45,6 +45,8 @@ def joins(message: MessageProxy) -> tuple[str, str] | None:
     # RabbitMQ says so beside the message, our own broker in its options.
     if getattr(message, "redelivered", False) or message.options.keys() - {"lane"}:
         return None
+    if len(message.args) != 1 or not isinstance(message.args[0], list) or message.kwargs:
+        return None  # nobody's of ours: its step will say what is wrong with it
     if message.actor_name in ANY or "lane" in message.options:
         return message.actor_name, str(message.options.get("lane"))
     return None

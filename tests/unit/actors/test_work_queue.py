@@ -212,6 +212,16 @@ def test_what_differs_stays_alone(other: dict[str, Any]) -> None:
     assert [message.args for message in take_all(queue)] == [([1],), ([2],)]
 
 
+@pytest.mark.parametrize("args", [(), (1,), ([1], [2]), ("12",)], ids=str)
+def test_a_message_of_no_shape_of_ours_stays_alone(args: tuple[Any, ...]) -> None:
+    queue = queue_of(1)
+    stranger: Message[Any] = Message("tocsin.match", "match_rules", args, {}, {})
+    queue.put(Item(FRONT, _RabbitmqMessage(False, next(_tags), stranger)))  # type: ignore[no-untyped-call]
+    for number in range(2):
+        queue.put(item(FRONT, [number], actor="match_rules"))
+    assert [message.args for message in take_all(queue)] == [args, ([0, 1],)]
+
+
 def test_deliveries_go_together_by_lane() -> None:
     queue = queue_of(1)
     for number in range(6):
