@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class WorkQueue(PriorityQueue[Any]):
     """Dramatiq's queue between its consumers and its worker threads, which leaves one of these to what is urgent.
 
-    A message of a hundred pushes takes half a second on a busy machine. A critical alert that finds all threads at such
-    messages would wait for the first to be done, however high its priority.
+    A message may speak of a hundred pushes. A critical alert that finds all threads at such messages would wait for the
+    first to be done, however high its priority.
 
     Args:
         worker: whose threads take from it. A single one takes everything, and so do all where nothing urgent comes.
