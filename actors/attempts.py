@@ -17,7 +17,7 @@ from actors.handing import lane_of
 from config.logging import get_logger
 from model.database import utcnow
 from senders.base import Device, Notification
-from senders.outcomes import Misconfigured, Transient
+from senders.outcomes import Misconfigured, Receipt, Transient
 from senders.registry import ALIASES, CHANNEL_TYPES, SENDERS
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from model.channels import ChannelRef
     from model.ledger import Claim
     from senders.base import ChannelConfig
-    from senders.outcomes import Receipt
 
 log = get_logger(__name__)
 
@@ -72,7 +71,8 @@ async def make(
         began = time.perf_counter()
         result = await _send(runtime, claim, channels[claim.channel_id])
         took = time.perf_counter() - began
-        runtime.lanes.answered(lane_of(claim.sender, claim.channel_id), took)
+        is_success = isinstance(result, Receipt)
+        runtime.lanes.answered(lane_of(claim.sender, claim.channel_id), took, is_success=is_success)
         made.append(Attempt(claim, result, took * 1000))
 
     async with asyncio.TaskGroup() as group:
@@ -83,7 +83,7 @@ async def make(
 
 
 def places_of(sender: str) -> int:
-    """How many sends of one lane may be under way. Of a sender that is no more, one: it fails soon enough."""
+    """How many sends of one lane may be under way at most. Of a sender that is no more, one: it fails soon enough."""
     return SENDERS[sender].places if sender in SENDERS else 1
 
 

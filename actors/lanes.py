@@ -5,9 +5,10 @@ thread: the sends stay on the event loop, and what comes of them is settled when
 lane may have so many in a process; what else comes for a full lane is put off, later each time, until it has room.
 Whatever a process takes to its grave has its lease, and is sent by another.
 
-A lane also has so many places (Sender.places) for sends that are under way at the same time, since the event loop
-serves them all in turn: a backlog of pushes must not make a critical alert wait for four hundred others at each of its
-steps. Critical alerts need no place, and are never put off.
+A lane also has places for the sends that are under way at the same time: as many as its destination answers quickly
+(actors.places), and no more than Sender.places, since the event loop serves them all in turn: a backlog of pushes must
+not make a critical alert wait for four hundred others at each of its steps. Critical alerts need no place, and are
+never put off.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from actors.places import Places
 from config.logging import get_logger
 
 if TYPE_CHECKING:
@@ -59,26 +61,37 @@ class Lanes:
         self._put_off: Counter[Lane] = Counter()
         self._changed = threading.Condition()
         self._finishers: ThreadPoolExecutor | None = None
-        self._places: dict[Lane, asyncio.Semaphore] = {}
+        self._places: dict[Lane, Places] = {}
         self._is_closing = False
 
-    async def take_place(self, lane: Lane, number: int, patience: float) -> bool:
-        """Take one of a lane's so many places, on the event loop; whether one became free within so many seconds."""
+    async def take_place(self, lane: Lane, most: int, patience: float) -> bool:
+        """Take one of a lane's places, on the event loop.
+
+        Args:
+            lane: whose.
+            most: how many places it may have.
+            patience: seconds to wait for one.
+
+        Returns:
+            Whether one became free in time.
+        """
         places = self._places.get(lane)
         if places is None:
-            places = self._places[lane] = asyncio.Semaphore(number)
+            places = self._places[lane] = Places(most)
         deadline = time.monotonic() + patience
-        while places.locked():
+        while places.are_taken():
             if self._is_closing or time.monotonic() > deadline:
                 return False
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    return await places.acquire()
-        return await places.acquire()
+                    await places.take()
+                    return True
+        await places.take()
+        return True
 
     def give_place_back(self, lane: Lane) -> None:
         """After `take_place`."""
-        self._places[lane].release()
+        self._places[lane].give_back()
 
     def patience(self, lane: Lane, number: int) -> float:
         """Seconds that a thread may wait for so many sends of this lane."""
@@ -86,10 +99,12 @@ class Lanes:
         is_slow = since is not None and time.monotonic() - since <= MEMORY
         return PATIENCE if is_slow else PATIENCE + FOR_EACH * number
 
-    def answered(self, lane: Lane, seconds: float) -> None:
-        """Note how long a send took, from its first byte to its outcome."""
+    def answered(self, lane: Lane, seconds: float, *, is_success: bool) -> None:
+        """Note how long a send took, from its first byte to its outcome, and whether the far side took it."""
         if seconds <= QUICK:
             self._moved[lane] = time.monotonic()
+        if lane in self._places:
+            self._places[lane].answered(seconds, is_success=is_success)
 
     def moves(self, lane: Lane) -> bool:
         """Whether a lane answers quickly at the moment."""

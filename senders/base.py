@@ -96,8 +96,8 @@ class Sender(ABC, Generic[ConfigT]):
     Attributes:
         name: how rows, metrics and logs call it: the channel type, or apns, fcm, webpush.
         Config: the channel config that `Notification.config` carries.
-        places: how many `send` calls to one destination may be under way in a process at the same time. Others wait,
-            which counts as no attempt.
+        places: how many `send` calls to one destination may be under way in a process at the same time, where it
+            answers quickly. Others wait, which counts as no attempt.
     """
 
     name: ClassVar[str]

@@ -93,9 +93,9 @@ def test_places_are_taken_and_given_back_and_nobody_waits_for_one_for_ever() -> 
 def test_a_lane_that_answers_quickly_moves_and_is_put_off_no_longer_each_time() -> None:
     lanes = Lanes()
     assert not lanes.moves(SLOW)
-    lanes.answered(SLOW, QUICK + 0.1)
+    lanes.answered(SLOW, QUICK + 0.1, is_success=True)
     assert not lanes.moves(SLOW)
-    lanes.answered(SLOW, QUICK)
+    lanes.answered(SLOW, QUICK, is_success=True)
     assert lanes.moves(SLOW)
     lanes.go_on(SLOW, LIMIT, Future(), nothing)
 
