@@ -81,6 +81,14 @@ def chosen(names: Sequence[str], part: tuple[int, int]) -> list[str]:
     return [name for name in known if not names or name in names][part[0] :: part[1]]
 
 
+def revision() -> str:
+    """Which Tocsin this is."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "unknown"
+
+
 def give_up(error: Exception, number: int) -> Account:
     """A cycle that cannot be."""
     raise TimeoutError(f"cycle {number}: {error}") from error
@@ -138,7 +146,7 @@ def main() -> int:
     # The runner's own queries fail while the database is away, and the workers write logs of their own.
     logging.disable(logging.CRITICAL)
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    broken = 0
+    broken, here = 0, revision()
     with tempfile.TemporaryDirectory() as kept:
         logs = options.logs or Path(kept)
         logs.mkdir(parents=True, exist_ok=True)
@@ -154,7 +162,7 @@ def main() -> int:
                     problems = account.faults()
                     line = {"fault": name, "hold": size.hold, **account.document(), "problems": problems}
                 broken += bool(problems)
-                line["took"] = round(time.monotonic() - began, 1)
+                line |= {"took": round(time.monotonic() - began, 1), "revision": here}
                 with options.results.open("a") as results:
                     results.write(json.dumps(line) + "\n")
                 sys.stdout.write(f"{line['took']:.0f} s  {line}  {problems}\n")

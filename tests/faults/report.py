@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,8 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
             by_fault[line["fault"]].append(line)
     rows = [row(TITLES[name], by_fault[name]) for name in TITLES if name in by_fault]
     ok = [line for name in TITLES for line in by_fault.get(name, [])]
-    parts = [HEAD, "## Results\n", _table(COLUMNS, rows) + "\n", _bound(ok), _failures(lines), _settings()]
+    results = [_table(COLUMNS, rows) + "\n", _bound(ok), _revisions(lines), _failures(lines)]
+    parts = [HEAD, "## Results\n", *results, _settings()]
     return "\n".join(part for part in parts if part) + "\n"
 
 
@@ -80,10 +81,7 @@ def row(title: str, cycles: Sequence[dict[str, Any]]) -> tuple[str, ...]:
         return sum(int(each[name]) for each in cycles)
 
     def seconds(name: str) -> str:
-        measured = [each[name] for each in cycles if name in each]
-        if not measured:
-            return "not measured"  # lines of before it was
-        found = [each for each in measured if each is not None]
+        found = [each[name] for each in cycles if each[name] is not None]
         return f"{median(found):.1f}, {max(found):.1f}" if found else "nothing waited"
 
     return (
@@ -120,6 +118,11 @@ def _bound(lines: Sequence[dict[str, Any]]) -> str:
         f"{3 / strikes:.2%} of such strikes lose anything (and, were deliveries independent, fewer than "
         f"{3 / deliveries:.5%} of the deliveries).\n"
     )
+
+
+def _revisions(lines: Iterable[dict[str, Any]]) -> str:
+    numbers = Counter(line.get("revision", "unknown") for line in lines)
+    return f"By revision: {', '.join(f'{name} ({number} strikes)' for name, number in numbers.items())}.\n"
 
 
 def _failures(lines: Sequence[dict[str, Any]]) -> str:

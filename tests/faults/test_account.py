@@ -180,9 +180,12 @@ def test_the_page_says_what_went_wrong_and_what_the_number_of_strikes_supports()
     # A line right below a table would be a row of it
     assert "|\n\nNo delivery of 15,000 was lost" in page
     assert row("title", lines)[8:10] == ("0.4, 0.4", "2.5, 2.5")
-    old = [{name: value for name, value in line.items() if name != "flow_seconds"} for line in lines]
-    assert row("title", old)[8:10] == ("not measured", "2.5, 2.5")
-    assert row("title", [*old, *lines])[8] == "0.4, 0.4"
+    quiet = {**lines[0], "flow_seconds": None}
+    assert row("title", [quiet])[8:10] == ("nothing waited", "2.5, 2.5")
+    assert row("title", [quiet, *lines])[8] == "0.4, 0.4"
+    assert "By revision: a1 (10 strikes), b2 (1 strikes)." in render(
+        [*({**line, "revision": "a1"} for line in lines), {**quiet, "revision": "b2"}]
+    )
     broken = {"fault": "zombie", "hold": 8.0, **good, "lost": 2, "problems": ["2 lost: here"]}
     assert "zombie: 2 lost: here" in render([*lines, broken])
     assert "2 of 16,500 deliveries were lost" in render([*lines, broken])
