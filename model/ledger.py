@@ -18,7 +18,7 @@ from model.states import FINAL_STATES, DeliveryState, JobState, Reason
 from model.tables import Delivery, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
 #: The counters of a job, in the order of FINAL_STATES.
@@ -84,13 +84,13 @@ class Claim:
     device_disabled: bool
 
 
-def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[int]:
+def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> dict[int, int]:
     """Take what may be sent now: never sent, due, or left behind by a worker whose lease ended.
 
     Within a transaction of the caller's, which commits before anything is sent.
 
     Returns:
-        The ids that are now ours, in SENDING, with one attempt counted.
+        The deliveries that are now ours, in SENDING, and of each the number of its attempt: our fencing token.
     """
     p, own = bulk.placeholder(), "" if is_sqlite() else "t."
     until, moment = _stored(now + lease), _stored(now)
@@ -100,10 +100,10 @@ def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> li
         f"sweep_at = {p} FROM (SELECT id FROM deliveries WHERE {bulk.among('id')} AND (state = 'PENDING' "
         f"OR (state IN ('RETRYING', 'DEFERRED') AND next_attempt_at <= {p}) "
         f"OR (state = 'SENDING' AND lease_until < {p})) {_locked()}) AS mine WHERE t.id = mine.id "
-        f"RETURNING {own}id",
+        f"RETURNING {own}id, {own}attempts",
         (until, until, bulk.id_list(delivery_ids), moment, moment),
     ).fetchall()
-    return [row[0] for row in rows]
+    return dict(rows)
 
 
 #: What a claim takes from its delivery and its job, in the order of its fields.
@@ -114,14 +114,14 @@ _CLAIM = (
 _SAME = "o.tenant_id = j.tenant_id AND o.alert_id = j.alert_id AND o.channel_id = j.channel_id"
 
 
-def load(delivery_ids: Sequence[int], *, now: datetime) -> list[Claim]:
-    """Read what was claimed. Call it after the claim's commit.
+def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
+    """Read what was claimed, but for what another worker has claimed since. Call it after the claim's commit.
 
     Whether a later event exists, or an earlier one is under way, is asked only now: of two workers that claim
     two events of one alert at the same time, each has committed its claim before it looks for the other's, so
     at least one of them sees it. (Dekker's argument: raise the flag, then look.)
     """
-    if not delivery_ids:
+    if not claimed:
         return []
     rows = database.execute_sql(
         f"SELECT {_CLAIM}, "  # noqa: S608  # names are ours
@@ -132,7 +132,7 @@ def load(delivery_ids: Sequence[int], *, now: datetime) -> list[Claim]:
         "v.platform, v.token, v.subscription, v.disabled_at IS NOT NULL "
         "FROM deliveries d JOIN notification_jobs j ON j.id = d.job_id LEFT JOIN devices v ON v.id = d.device_id "
         f"WHERE {bulk.among('d.id')} ORDER BY d.id",
-        (_stored(now), bulk.id_list(delivery_ids)),
+        (_stored(now), bulk.id_list(claimed)),
     ).fetchall()
     moment, document = Job.accepted_at.python_value, Job.payload.python_value
     return [
@@ -141,6 +141,7 @@ def load(delivery_ids: Sequence[int], *, now: datetime) -> list[Claim]:
             now, bool(row[15]), bool(row[16]), *row[17:19], document(row[19]), bool(row[20]),
         ))
         for row in rows
+        if row[7] == claimed[row[0]]
     ]  # fmt: skip
 
 

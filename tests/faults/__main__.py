@@ -83,10 +83,12 @@ def chosen(names: Sequence[str], part: tuple[int, int]) -> list[str]:
 
 def revision() -> str:
     """Which Tocsin this is."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "unknown"
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        found = ""
+    return found.strip() or "unknown"
 
 
 def give_up(error: Exception, number: int) -> Account:

@@ -122,7 +122,7 @@ def _bound(lines: Sequence[dict[str, Any]]) -> str:
 
 def _revisions(lines: Iterable[dict[str, Any]]) -> str:
     numbers = Counter(line.get("revision", "unknown") for line in lines)
-    return f"By revision: {', '.join(f'{name} ({number} strikes)' for name, number in numbers.items())}.\n"
+    return f"Strikes by revision: {', '.join(f'{name} {number}' for name, number in numbers.items())}.\n"
 
 
 def _failures(lines: Sequence[dict[str, Any]]) -> str:

@@ -183,7 +183,7 @@ def test_the_page_says_what_went_wrong_and_what_the_number_of_strikes_supports()
     quiet = {**lines[0], "flow_seconds": None}
     assert row("title", [quiet])[8:10] == ("nothing waited", "2.5, 2.5")
     assert row("title", [quiet, *lines])[8] == "0.4, 0.4"
-    assert "By revision: a1 (10 strikes), b2 (1 strikes)." in render(
+    assert "Strikes by revision: a1 10, b2 1." in render(
         [*({**line, "revision": "a1"} for line in lines), {**quiet, "revision": "b2"}]
     )
     broken = {"fault": "zombie", "hold": 8.0, **good, "lost": 2, "problems": ["2 lost: here"]}

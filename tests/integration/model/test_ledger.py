@@ -64,6 +64,19 @@ def test_what_may_be_claimed_and_what_may_not() -> None:
     assert Delivery.get_by_id(stranger).state == S.PENDING
 
 
+@pytest.mark.usefixtures("acme")
+def test_who_stood_still_for_a_lease_between_claim_and_reading_has_nothing() -> None:
+    # Given a worker that claimed two deliveries, and stands still for so long that another takes one over
+    one, other = make_deliveries(make_job(targets=2), 2)
+    mine = ledger.claim([one, other], now=NOW, lease=LEASE)
+    theirs = ledger.claim([one], now=NOW + LEASE + SECOND, lease=LEASE)
+    # When both read what they have claimed
+    # Then each has what is its own
+    assert (mine, theirs) == ({one: 1, other: 1}, {one: 2})
+    assert [claim.delivery_id for claim in ledger.load(mine, now=NOW)] == [other]
+    assert [claim.delivery_id for claim in ledger.load(theirs, now=NOW)] == [one]
+
+
 @pytest.mark.usefixtures("migrated")
 def test_two_workers_that_claim_the_same_deliveries_get_each_of_them_once() -> None:
     with connection():
@@ -116,8 +129,8 @@ def test_a_claim_carries_what_is_needed_to_make_it() -> None:
     assert (third.device_id, third.platform) == (10**9, None)
 
     Device.update(disabled_at=NOW).execute()
-    assert ledger.load([to_device], now=NOW)[0].device_disabled
-    assert ledger.load([], now=NOW) == []
+    assert ledger.load({to_device: 1}, now=NOW)[0].device_disabled
+    assert ledger.load({}, now=NOW) == []
 
 
 @pytest.mark.usefixtures("acme")
@@ -143,9 +156,9 @@ def test_a_later_event_and_an_earlier_one_under_way_are_seen() -> None:
     assert Delivery.get_by_id(waiting).state == S.PENDING
 
     # And no longer once the lease has ended, or the attempt
-    assert not ledger.load([one.delivery_id], now=NOW + LEASE)[0].earlier_under_way
+    assert not ledger.load({one.delivery_id: one.attempts}, now=NOW + LEASE)[0].earlier_under_way
     _settle([Settlement(first, S.DELIVERED)])
-    assert not ledger.load([one.delivery_id], now=NOW)[0].earlier_under_way
+    assert not ledger.load({one.delivery_id: one.attempts}, now=NOW)[0].earlier_under_way
 
 
 @pytest.mark.usefixtures("acme")
