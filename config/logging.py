@@ -49,7 +49,8 @@ def configure_logging(settings: Settings) -> None:
     # Our own lines are rendered at once: a LogRecord for each would cost as much again.
     structlog.configure(
         processors=(_named, *_SHARED, *render),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # In one write, line break included: Dramatiq's CLI puts the writes of all worker processes one after the other.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         cache_logger_on_first_use=False,
     )
