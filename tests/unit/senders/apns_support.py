@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from receivers.keys import new_p256, pem
 from senders.apns_pool import ApnsPool, ProviderToken
 from senders.apns_protocol import ApnsRequest
-from senders.outcomes import SendError
 from senders.push import PushConfig
 from tests.unit.senders.push_support import (
     IOS_TOKEN,
@@ -28,13 +27,6 @@ CHANNEL = PushConfig(all_users=True, apns=apns_credentials(KEY))
 
 def alert_push(**overrides: Any) -> Notification[PushConfig]:
     return push(config=CHANNEL, **overrides)
-
-
-async def outcome_of(sending: Any) -> Any:
-    try:
-        return await sending
-    except SendError as error:
-        return error
 
 
 def pool_to(apns: FaultyApns, **more: Any) -> ApnsPool:

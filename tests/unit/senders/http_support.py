@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from senders.outcomes import SendError
+from tests.unit.senders.support import CANARY
 
 if TYPE_CHECKING:
     from senders.http import HttpClient
-
-CANARY = "CANARY-9f8e7d"
 
 
 async def failure(http: HttpClient, url: str, **more: Any) -> SendError:

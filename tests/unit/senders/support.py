@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 ACCEPTED_AT = datetime(2026, 11, 3, 20, 26, 10, 344000, tzinfo=UTC)
 
+#: Stands for a secret: where it is found, a secret would be.
+CANARY = "CANARY-9f8e7d"
+
 ALERT: dict[str, Any] = {
     "alert_id": 4711,
     "alert_type": "smoke_detected",

@@ -19,8 +19,9 @@ from senders.base import Device
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, TargetGone, Transient
 from senders.push import PushConfig
 from senders.push_content import fit
-from tests.unit.senders.apns_support import KEY, alert_push, outcome_of
+from tests.unit.senders.apns_support import KEY, alert_push
 from tests.unit.senders.push_support import IOS_TOKEN, TOPIC, apns_credentials, apns_sender, faulty_apns, push
+from tests.unit.senders.support import outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,8 +225,8 @@ async def test_many_tokens_of_another_topic_are_the_topics_fault(tmp_path: Path)
         faulty_apns(tmp_path, on_request=lambda r: r.answer(400, "DeviceTokenNotForTopic")) as apns,
         apns_sender(apns) as sender,
     ):
-        outcomes = [await outcome_of(sender.send(alert_push())) for _ in range(8)]
-    assert [type(outcome) for outcome in outcomes] == [TargetGone] * 5 + [Misconfigured] * 3
+        outcomes = [await outcome(sender, alert_push()) for _ in range(8)]
+    assert list(map(type, outcomes)) == [TargetGone] * 5 + [Misconfigured] * 3
 
 
 async def test_without_credentials(tmp_path: Path) -> None:

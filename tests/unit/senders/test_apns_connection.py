@@ -11,9 +11,9 @@ from h2.errors import ErrorCodes
 
 from senders.apns_protocol import ApnsProtocol, NoAnswerError
 from senders.outcomes import Misconfigured, Receipt, Transient
-from tests.unit.senders.apns_support import alert_push, outcome_of, pool_to, request_of
+from tests.unit.senders.apns_support import alert_push, pool_to, request_of
 from tests.unit.senders.push_support import Request, apns_sender, faulty_apns, until
-from tests.unit.senders.support import closed_port, raw_server
+from tests.unit.senders.support import closed_port, outcome, raw_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ async def test_an_answer_without_a_readable_body_or_id_is_an_answer(tmp_path: Pa
 async def test_goaway_in_mid_flight(tmp_path: Path) -> None:
     async with faulty_apns(tmp_path, on_request=lambda _: None) as apns, apns_sender(apns) as sender:
         # Given three sends in flight
-        sends = [asyncio.create_task(outcome_of(sender.send(alert_push()))) for _ in range(3)]
+        sends = [asyncio.create_task(outcome(sender, alert_push())) for _ in range(3)]
         first, second, _ = await apns.arrived(3)
         # When APNs goes away and promises to answer the first two, then does so
         first.connection.go_away(second.stream_id)
@@ -84,11 +84,11 @@ async def test_goaway_in_mid_flight(tmp_path: Path) -> None:
 
 async def test_a_connection_that_breaks_fails_all_and_is_replaced(tmp_path: Path) -> None:
     async with faulty_apns(tmp_path, on_request=lambda _: None) as apns, apns_sender(apns) as sender:
-        sends = [asyncio.create_task(outcome_of(sender.send(alert_push()))) for _ in range(3)]
+        sends = [asyncio.create_task(outcome(sender, alert_push())) for _ in range(3)]
         await apns.arrived(3)
         apns.connections[0].transport.abort()
         outcomes = await asyncio.gather(*sends)
-        assert {type(outcome) for outcome in outcomes} == {Transient}
+        assert set(map(type, outcomes)) == {Transient}
         apns.on_request = Request.answer
         assert (await sender.send(alert_push())).code == "200"
 

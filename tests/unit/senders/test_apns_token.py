@@ -11,8 +11,9 @@ import pytest
 from receivers.keys import pem
 from senders.apns_pool import ProviderToken
 from senders.outcomes import Misconfigured, Transient
-from tests.unit.senders.apns_support import KEY, alert_push, outcome_of
+from tests.unit.senders.apns_support import KEY, alert_push
 from tests.unit.senders.push_support import apns_sender, faulty_apns
+from tests.unit.senders.support import outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +92,6 @@ async def test_an_expired_token_costs_one_retry_and_no_more(tmp_path: Path) -> N
         faulty_apns(tmp_path, on_request=lambda r: r.answer(403, "ExpiredProviderToken")) as apns,
         apns_sender(apns) as sender,
     ):
-        assert type(await outcome_of(sender.send(alert_push()))) is Transient
-        assert type(await outcome_of(sender.send(alert_push()))) is Misconfigured
+        assert type(await outcome(sender, alert_push())) is Transient
+        assert type(await outcome(sender, alert_push())) is Misconfigured
     assert len({request.headers["authorization"] for request in apns.requests}) == 2

@@ -18,7 +18,7 @@ from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, Se
 from senders.push import FcmCredentials, PushConfig
 from senders.push_content import fit
 from tests.unit.senders.push_support import ANDROID_TOKEN, LocalFcm, local_fcm, push, trust, until
-from tests.unit.senders.support import client, loopback_settings
+from tests.unit.senders.support import client, loopback_settings, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,19 +84,12 @@ def android(**overrides: Any) -> Notification[PushConfig]:
     return push(PHONE, **overrides)
 
 
-async def outcome_of(send: Any) -> Any:
-    try:
-        return await send
-    except SendError as outcome:
-        return outcome
-
-
 @pytest.mark.parametrize(("status", "body", "kind"), ROWS)
 async def test_outcome_table(tmp_path: Path, status: int, body: Any, kind: type[SendError]) -> None:
     async with local_fcm(status=status, body=body) as fcm, sending(fcm, tmp_path) as sender:
-        outcome = await outcome_of(sender.send(android()))
-    assert type(outcome) is kind
-    assert outcome.code.startswith(str(status))
+        got = await outcome(sender, android())
+    assert type(got) is kind
+    assert got.code.startswith(str(status))
 
 
 @pytest.mark.parametrize(
@@ -115,8 +108,9 @@ async def test_how_long_to_wait(
         local_fcm(status=status, body=fcm_error(status, word), headers=headers) as fcm,
         sending(fcm, tmp_path) as sender,
     ):
-        outcome = await outcome_of(sender.send(android()))
-    assert outcome.retry_after == wait
+        got = await outcome(sender, android())
+    assert isinstance(got, Transient)
+    assert got.retry_after == wait
 
 
 async def test_what_is_sent(tmp_path: Path) -> None:
@@ -206,8 +200,8 @@ async def test_a_refused_token_is_replaced_once_for_all(tmp_path: Path) -> None:
         assert fcm.tokens == ["token-0", "token-1"]
         # When the new one is refused as well, the account is at fault, and no more tokens are fetched
         fcm.refused_tokens = {"token-0", "token-1"}
-        outcomes = [await outcome_of(sender.send(android())) for _ in range(5)]
-    assert {type(outcome) for outcome in outcomes} == {Misconfigured}
+        outcomes = [await outcome(sender, android()) for _ in range(5)]
+    assert set(map(type, outcomes)) == {Misconfigured}
     assert len(fcm.tokens) == 2
 
 
@@ -232,7 +226,7 @@ async def test_a_cancelled_send_does_not_take_the_token_from_the_others(tmp_path
         sends[0].cancel()
         outcomes = await asyncio.gather(*sends, return_exceptions=True)
     assert isinstance(outcomes[0], asyncio.CancelledError)
-    assert [outcome.code for outcome in outcomes[1:] if isinstance(outcome, Receipt)] == ["200 OK"] * 2
+    assert [each.code for each in outcomes[1:] if isinstance(each, Receipt)] == ["200 OK"] * 2
 
 
 @pytest.mark.parametrize(
@@ -249,11 +243,11 @@ async def test_the_token_endpoint_refuses(
     tmp_path: Path, status: int, body: Any, kind: type[SendError]
 ) -> None:
     async with local_fcm(token_status=status, token_body=body) as fcm, sending(fcm, tmp_path) as sender:
-        outcome = await asyncio.wait_for(outcome_of(sender.send(android())), 0.9)
+        got = await asyncio.wait_for(outcome(sender, android()), 0.9)
         # When it works again
         fcm.token_status = 200
         assert (await sender.send(android())).code == "200 OK"
-    assert type(outcome) is kind
+    assert type(got) is kind
     assert len(fcm.messages) == 1
 
 
@@ -267,8 +261,8 @@ async def test_a_slow_token_endpoint_ends_at_the_deadline(tmp_path: Path) -> Non
 
 async def test_thirty_503_and_then_success_lose_nothing_and_delay_nobody(tmp_path: Path) -> None:
     async with local_fcm(status=503, body={}) as fcm, sending(fcm, tmp_path) as sender:
-        outcomes = await asyncio.gather(*(outcome_of(sender.send(android())) for _ in range(30)))
-        assert {type(outcome) for outcome in outcomes} == {Transient}
+        outcomes = await asyncio.gather(*(outcome(sender, android()) for _ in range(30)))
+        assert set(map(type, outcomes)) == {Transient}
         fcm.status, fcm.body = 200, None
         receipts = await asyncio.wait_for(asyncio.gather(*(sender.send(android()) for _ in range(30))), 2)
     assert {receipt.code for receipt in receipts} == {"200 OK"}
@@ -314,11 +308,11 @@ async def test_a_bad_account_is_the_channels_fault_and_not_quoted(
 ) -> None:
     async with local_fcm() as fcm, sending(fcm, tmp_path) as sender:
         config = with_account(document if isinstance(document, str) else fcm.document(**document))
-        outcome = await outcome_of(sender.send(android(config=config)))
+        got = await outcome(sender, android(config=config))
         assert (await sender.send(android())).code == "200 OK"
-    assert type(outcome) is Misconfigured
-    assert outcome.code == "bad credentials"
-    assert "canary" not in repr(outcome) + str(outcome) + repr(outcome.__cause__) + repr(config)
+    assert type(got) is Misconfigured
+    assert got.code == "bad credentials"
+    assert "canary" not in repr(got) + str(got) + repr(got.__cause__) + repr(config)
 
 
 def test_which_token_endpoints_a_tenant_may_name() -> None:
@@ -339,8 +333,8 @@ async def test_many_tokens_of_another_project_are_the_projects_fault(tmp_path: P
         local_fcm(status=403, body=fcm_error(403, "SENDER_ID_MISMATCH")) as fcm,
         sending(fcm, tmp_path) as sender,
     ):
-        outcomes = [await outcome_of(sender.send(android())) for _ in range(7)]
-    assert [type(outcome) for outcome in outcomes] == [TargetGone] * 5 + [Misconfigured] * 2
+        outcomes = [await outcome(sender, android()) for _ in range(7)]
+    assert list(map(type, outcomes)) == [TargetGone] * 5 + [Misconfigured] * 2
 
 
 def test_the_margins_are_in_order() -> None:

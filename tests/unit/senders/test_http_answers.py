@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from senders.http import MAX_RETRY_AFTER, Answer, classify, parse_retry_after, redact, url_secrets
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
-from tests.unit.senders.http_support import CANARY
-from tests.unit.senders.support import client, receiving
+from tests.unit.senders.support import CANARY, client, receiving
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from senders.guard import BlockedAddressError
 from senders.http_errors import translate
 from senders.outcomes import Misconfigured, Transient
-from tests.unit.senders.http_support import CANARY
+from tests.unit.senders.support import CANARY
 
 
 def _subclasses(kind: type[Any]) -> set[type[Any]]:

@@ -13,9 +13,8 @@ from slack_sdk.models.blocks import Block
 
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.slack import SlackConfig, SlackSender, _message
-from tests.unit.senders.support import client, loopback_settings, notification, outcome, receiving
+from tests.unit.senders.support import CANARY, client, loopback_settings, notification, outcome, receiving
 
-CANARY = "CANARY-9f8e7d"
 CONFIG = SlackConfig.model_validate({"webhook_url": "https://hooks.slack.com/services/T0/B0/x"})
 
 

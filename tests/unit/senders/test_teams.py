@@ -12,9 +12,8 @@ from pydantic import ValidationError
 
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.teams import MAX_BODY, TeamsConfig, TeamsSender, _message
-from tests.unit.senders.support import client, loopback_settings, notification, outcome, receiving
+from tests.unit.senders.support import CANARY, client, loopback_settings, notification, outcome, receiving
 
-CANARY = "CANARY-9f8e7d"
 CONFIG = TeamsConfig.model_validate({"webhook_url": "https://prod-1.westeurope.logic.azure.com/x?sig=y"})
 
 

@@ -21,9 +21,7 @@ from senders.fcm_account import ServiceAccount
 from senders.outcomes import Misconfigured, SendError, TargetGone, Transient
 from senders.push import FcmCredentials, PushConfig
 from tests.unit.senders.push_support import ANDROID_TOKEN, local_fcm, push, trust
-from tests.unit.senders.support import client, loopback_settings, outcome
-
-CANARY = "CANARY-9f8e7d"
+from tests.unit.senders.support import CANARY, client, loopback_settings, outcome
 
 # Why none of these leaves a sender as it is.
 MAPPED: Final = "the sender catches it and makes an outcome of it"

@@ -14,11 +14,18 @@ from standardwebhooks import Webhook
 from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.webhook import MAX_BODY, WebhookConfig, WebhookSender, _fit
-from tests.unit.senders.support import ALERT, client, loopback_settings, notification, outcome, receiving
+from tests.unit.senders.support import (
+    ALERT,
+    CANARY,
+    client,
+    loopback_settings,
+    notification,
+    outcome,
+    receiving,
+)
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OLD_SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode().rstrip("=")
-CANARY = "CANARY-9f8e7d"
 
 
 async def test_the_body_is_the_contracts_and_the_signature_verifies() -> None:
