@@ -21,6 +21,9 @@ STEP = ("match_rules", "match_critical")
 #: Packages of ours: of a traceback, the last line of ours says most.
 OURS = ("actors.", "model.", "config.")
 
+#: But for this one, by which every statement goes.
+PLUMBING = "model.pools"
+
 
 class UnmatchedMiddleware(Middleware):
     """Writes `alerts.error` after a failure; `match_rules` clears it when it succeeds.
@@ -50,8 +53,8 @@ class UnmatchedMiddleware(Middleware):
 def explain(error: BaseException) -> str:
     """An error's type and place. Not its text, which may quote what the alert or a channel holds."""
     ours = [
-        f" in {frame.f_globals['__name__']}, line {line}"
+        f" in {name}, line {line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if str(frame.f_globals.get("__name__")).startswith(OURS)
+        if (name := str(frame.f_globals.get("__name__"))).startswith(OURS) and name != PLUMBING
     ]
     return f"{type(error).__name__}{ours[-1] if ours else ''}; the worker's log has it whole"

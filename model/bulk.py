@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from peewee import AutoField, BigIntegerField, BooleanField, FloatField, ForeignKeyField, IntegerField
 
-from model.database import EncryptedJsonField, JsonField, UtcDateTimeField, database, is_sqlite, iso
+from model.database import (
+    EncryptedJsonField,
+    JsonField,
+    UtcDateTimeField,
+    database,
+    execute_later,
+    is_sqlite,
+    iso,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -133,8 +141,7 @@ def insert(
         sql += " ON CONFLICT DO NOTHING"
     if returning:
         sql += " RETURNING " + ", ".join(returning)
-    cursor = database.execute_sql(sql, (encode(model, filled),))
-    return list(cursor.fetchall()) if returning else []
+    return _execute(sql, (encode(model, filled),), is_read=bool(returning))
 
 
 def _value(default: Any) -> Any:
@@ -171,5 +178,12 @@ def update(
     if returning:
         # SQLite knows the target's columns by their bare names only; PostgreSQL would find them ambiguous.
         sql += " RETURNING " + ", ".join(name if is_sqlite() else f"t.{name}" for name in returning)
-    cursor = database.execute_sql(sql, (encode(model, ordered), id_list(row["id"] for row in ordered)))
-    return list(cursor.fetchall()) if returning else []
+    params = (encode(model, ordered), id_list(row["id"] for row in ordered))
+    return _execute(sql, params, is_read=bool(returning))
+
+
+def _execute(sql: str, params: tuple[Any, ...], *, is_read: bool) -> list[tuple[Any, ...]]:
+    if is_read:
+        return list(database.execute_sql(sql, params).fetchall())
+    execute_later(sql, params)
+    return []

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
-import sqlite3
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,8 +20,9 @@ from peewee import (  # type: ignore[attr-defined]  # its stubs lack the last on
     __exception_wrapper__,
     fn,
 )
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
+from playhouse.pool import MaxConnectionsExceeded
 
+from model.pools import BUSY_SECONDS, PostgresPool, SqlitePool
 from model.vault import vault
 
 if TYPE_CHECKING:
@@ -42,9 +39,6 @@ database = DatabaseProxy()
 #: MaxConnectionsExceeded is a plain ValueError in Peewee, hence its own place.
 DATABASE_AWAY = (OperationalError, InterfaceError, MaxConnectionsExceeded)
 
-#: How long a statement waits for SQLite's one writer.
-BUSY_SECONDS = 15
-
 __all__ = [
     "DATABASE_AWAY",
     "BaseModel",
@@ -53,6 +47,7 @@ __all__ = [
     "UtcDateTimeField",
     "connection",
     "database",
+    "execute_later",
     "is_sqlite",
     "iso",
     "open_database",
@@ -111,50 +106,6 @@ def utcnow() -> datetime:
     return _clock.now()
 
 
-class _CheckedPostgresPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse ships no types
-    """A pool that looks at a connection before it hands it out.
-
-    After a restart of the server every worker thread would fail once. A server that went away has sent its farewell
-    (or the kernel a FIN), so the idle socket is readable. To ask the server, as Peewee does, would cost each
-    transaction another round trip.
-    """
-
-    def _is_closed(self, conn: Any) -> bool:
-        if conn.closed:
-            return True
-        if self._adapter.txn_status(conn) != self._adapter.txn_idle:
-            return bool(super()._is_closed(conn))  # rolls back what somebody left open
-        # Not select(): that fails for descriptors from 1,024 on, and a busy worker has them.
-        poll = select.poll()
-        poll.register(conn.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-
-
-class _PatientSqlitePool(PooledSqliteDatabase):  # type: ignore[misc]  # as above
-    """A pool that makes its file private, and whose connections wait for their turn to switch it to WAL.
-
-    Of two that try at the same moment SQLite refuses one at once: `busy_timeout` does not hold for it.
-    """
-
-    def _connect(self) -> Any:
-        # Device tokens are nobody else's business: SQLite gives its side files the mode that the main one has.
-        with contextlib.suppress(OSError):
-            os.close(os.open(self.database, os.O_CREAT | os.O_EXCL, 0o600))
-        return super()._connect()
-
-    def _set_pragmas(self, conn: Any) -> None:
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                super()._set_pragmas(conn)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-
-
 #: A worker that vanishes behind a cut network in mid-transaction leaves its locks behind, on jobs and on the lease of
 #: the sweep, and the server would keep them for the two hours of its keepalives: no other worker could go on. None of
 #: our transactions waits for anything but the database, so one that is idle for this long is nobody's any more.
@@ -173,7 +124,7 @@ def open_database(settings: Settings) -> Database:
     """
     opened: Database
     if settings.is_sqlite:
-        opened = _PatientSqlitePool(
+        opened = SqlitePool(
             str(settings.sqlite_path),
             max_connections=settings.database_pool,
             timeout=30,
@@ -204,7 +155,7 @@ def open_database(settings: Settings) -> Database:
             **dict(parse_qsl(parts.query)),
         }
         options["options"] = f"{options.get('options', '')} {_SESSION}".strip()
-        opened = _CheckedPostgresPool(
+        opened = PostgresPool(
             unquote(parts.path.lstrip("/")),
             max_connections=settings.database_pool,
             stale_timeout=300,
@@ -252,6 +203,15 @@ def transaction() -> Iterator[None]:
     """
     with connection(), database.atomic("IMMEDIATE") if is_sqlite() else database.atomic():
         yield
+
+
+def execute_later(sql: str, params: tuple[Any, ...]) -> None:
+    """Execute a statement whose result nobody reads: in a transaction on PostgreSQL together with the one after it."""
+    opened = database.obj
+    if isinstance(opened, PostgresPool) and opened.in_transaction():
+        opened.send_later(sql, params)
+    else:
+        database.execute_sql(sql, params)
 
 
 def tuples(query: Any) -> Iterator[tuple[Any, ...]]:

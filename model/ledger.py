@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model import bulk
-from model.database import database, is_sqlite, transaction
+from model.database import database, execute_later, is_sqlite, transaction
 from model.states import FINAL_STATES, DeliveryState, JobState, Reason
 from model.tables import Delivery, Job
 
@@ -279,7 +279,7 @@ def _lock(table: str, condition: str, ids: Iterable[int]) -> None:
     """
     if not is_sqlite():
         sql = f"SELECT count(*) FROM (SELECT id FROM {table} WHERE {condition} {_locked()}) AS locked"  # noqa: S608  # as above
-        database.execute_sql(sql, (bulk.id_list(ids),))
+        execute_later(sql, (bulk.id_list(ids),))
 
 
 def _locked() -> str:

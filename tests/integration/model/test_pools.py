@@ -1,0 +1,141 @@
+"""What travels to PostgreSQL together, and what becomes of it when some of it fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg2.extensions
+import pytest
+from peewee import IntegrityError
+
+from model import bulk
+from model.database import connection, database, is_sqlite, transaction
+from model.tables import Alert, Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("migrated")
+
+
+@pytest.fixture
+def sent() -> Iterator[list[str]]:
+    """What the server is sent by this thread's connection, one entry a round trip; skips on SQLite, which has none."""
+    seen: list[str] = []
+
+    class Cursor(psycopg2.extensions.cursor):  # type: ignore[misc]  # psycopg2 ships no types
+        def execute(self, query: Any, variables: Any = None) -> None:
+            seen.append(query.decode() if isinstance(query, bytes) else str(query))
+            super().execute(query, variables)
+
+    with connection():
+        if not isinstance(database.connection(), psycopg2.extensions.connection):
+            pytest.skip("of PostgreSQL")
+        database.connection().cursor_factory = Cursor
+        yield seen
+        database.connection().cursor_factory = None
+
+
+def _alert(name: str) -> list[bulk.Row]:
+    return [{"tenant_id": "acme", "alert_id": name, "event_type": "OPEN", "payload": {"share": "100%"}}]
+
+
+def _names() -> list[str]:
+    return [alert.alert_id for alert in Alert.select().order_by(Alert.id)]
+
+
+def test_a_transaction_without_a_statement_is_never_heard_of(sent: list[str]) -> None:
+    with transaction():
+        pass
+    with pytest.raises(LookupError), transaction():
+        raise LookupError
+
+    assert sent == []
+
+
+def test_what_nobody_reads_goes_with_the_next_statement_and_the_last_with_the_commit(sent: list[str]) -> None:
+    with transaction():
+        bulk.insert(Alert, _alert("first"))
+        inserted = bulk.insert(Alert, _alert("second"), returning=["alert_id"])
+        bulk.insert(Alert, _alert("third"))
+
+    assert inserted == [("second",)]
+    assert [text.split(" ")[0] for text in sent] == ["BEGIN;", "INSERT"]
+    assert sent[0].count("INSERT INTO alerts") == 2
+    assert sent[1].endswith("; COMMIT")
+    assert _names() == ["first", "second", "third"]
+    assert all(alert.payload == {"share": "100%"} for alert in Alert.select())
+
+
+def test_outside_of_a_transaction_nothing_waits(sent: list[str]) -> None:
+    bulk.insert(Alert, _alert("first"))
+
+    assert [text.split(" ")[0] for text in sent] == ["INSERT"]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_what_fails_fails_the_whole_transaction_and_no_other(sent: list[str], *, reads: bool) -> None:
+    bulk.insert(Alert, _alert("first"))
+    # When a statement that nobody reads breaks a rule
+    with pytest.raises(IntegrityError), transaction():  # noqa: PT012  # where it is raised depends
+        Tenant.create(tenant_id="other")
+        bulk.insert(Alert, _alert("first"))
+        if reads:
+            Tenant.select().count()
+    assert sent[-1] == "ROLLBACK"
+    # Then nothing of its transaction is there, and what follows is none the wiser
+    bulk.insert(Alert, _alert("second"))
+    assert sent[-1].startswith("INSERT")
+    assert _names() == ["first", "second"]
+    assert not Tenant.select().where(Tenant.tenant_id == "other").exists()
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_what_was_not_sent_when_a_block_fails_is_forgotten(sent: list[str], *, has_begun: bool) -> None:
+    with pytest.raises(LookupError), transaction():  # noqa: PT012
+        if has_begun:
+            Tenant.select().count()
+        bulk.insert(Alert, _alert("first"))
+        raise LookupError
+    assert [text.split(" ")[0] for text in sent] == (["BEGIN;", "ROLLBACK"] if has_begun else [])
+    bulk.insert(Alert, _alert("second"))
+
+    assert _names() == ["second"]
+
+
+def test_what_a_savepoint_undoes_need_not_be_sent(sent: list[str]) -> None:
+    with transaction():
+        bulk.insert(Alert, _alert("first"))
+        with pytest.raises(LookupError), database.atomic():  # noqa: PT012
+            bulk.insert(Alert, _alert("first"))  # would be refused
+            raise LookupError
+        bulk.insert(Alert, _alert("second"))
+
+    assert _names() == ["first", "second"]
+    assert sum(text.count("INSERT INTO alerts") for text in sent) == 2
+
+
+def test_what_an_interrupt_left_behind_is_nobodys(sent: list[str]) -> None:
+    bulk.insert(Alert, _alert("first"))
+    # Given a transaction that was neither committed nor rolled back, as an interrupt at the wrong moment has it
+    database.begin()
+    database.obj.send_later("UPDATE alerts SET jobs = 7", ())
+    # When the thread goes on
+    bulk.insert(Alert, _alert("second"))
+
+    # Then nothing of it is done
+    assert [(alert.alert_id, alert.jobs) for alert in Alert.select()] == [("first", 0), ("second", 0)]
+    assert sent[-2].startswith("INSERT")
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_connection_begins_with_nothing() -> None:
+    with connection():
+        if is_sqlite():
+            pytest.skip("of PostgreSQL")
+        database.begin()
+        database.obj.send_later("UPDATE alerts SET jobs = 7", ())
+    with transaction():
+        bulk.insert(Alert, _alert("first"))
+    with connection():
+        assert Alert.get().jobs == 0
