@@ -17,7 +17,7 @@ import dramatiq
 from actors import attempts, record
 from actors.broker import database_is_away, runtime
 from actors.decide import LaneFullError, after_sending, backoff, before_sending, put_off
-from actors.handing import BATCH, BROKER_AWAY, hand_on, lane_of
+from actors.handing import BROKER_AWAY, lane_of
 from actors.lanes import FIRST_PAUSE
 from actors.roads import BULK, CRITICAL, DELIVER, LAST, LATER, URGENT
 from config.logging import get_logger
@@ -30,10 +30,8 @@ from model.tables import Delivery
 from model.tallies import TallyName, tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
-
-    from dramatiq import Actor
 
     from actors.decide import Attempt
     from actors.handing import Lane
@@ -64,17 +62,35 @@ def _deliver(delivery_ids: list[int]) -> None:
     with connection():
         with transaction():
             claimed = ledger.claim(delivery_ids, now=now, lease=timedelta(seconds=runtime.settings.lease))
-        claims = ledger.load(claimed, now=now)
-        channels = channels_of(claim.channel_id for claim in claims)
-        to_send, seen_to = _settle_without_sending(claims, channels, now)
+        ready = _prepare(claimed, now, began)
+    _wait_for(set(delivery_ids) - _send(ready))
+
+
+class _Ready(NamedTuple):
+    """What became of claims before anything was sent: the rest, its channels, and what needs no more looking after."""
+
+    claims: list[ledger.Claim]
+    channels: dict[int, ChannelRef]
+    seen_to: set[int]
+
+
+def _prepare(claimed: Mapping[int, int], now: datetime, began: float) -> _Ready:
+    """Read what was claimed, and settle what is not to be sent. On the caller's connection.
+
+    Args:
+        claimed: attempts by delivery; their claim is committed.
+        now: when it was made, by the wall clock.
+        began: the same, by the monotonic one.
+    """
+    claims = ledger.load(claimed, now=now)
+    channels = channels_of(claim.channel_id for claim in claims)
+    to_send, ended = _settle_without_sending(claims, channels, now)
     if time.monotonic() - began > runtime.settings.lease - runtime.settings.send_deadline:
         # The process stood still between claim and sending, and the lease may end before the answer: whoever holds
         # the delivery then must not find that it is sent from here as well.
         log.warning("lease_too_old", deliveries=len(to_send))
-        return
-    if to_send:
-        seen_to |= _send(to_send, channels)
-    _wait_for(set(delivery_ids) - seen_to)
+        return _Ready([], channels, set(claimed))
+    return _Ready(to_send, channels, ended)
 
 
 deliver = dramatiq.actor(
@@ -88,59 +104,45 @@ deliver_later = dramatiq.actor(
 )(_deliver)
 
 
-class ToSend(NamedTuple):
-    """A delivery that is to be made now. The fields are columns of `deliveries`."""
+def deliver_claimed(delivery_ids: Iterable[int], now: datetime, began: float, *, is_critical: bool) -> None:
+    """Make deliveries whose rows were inserted claimed, in the thread of the step that inserted them.
 
-    id: int
-    sender: str
-    channel_id: int
-    is_critical: bool
-
-
-def hand_on_deliveries(deliveries: Iterable[ToSend], *, at_once: bool = True) -> None:
-    """Hand deliveries on, each lane by itself, and critical ones on a road of their own.
+    That step is done, whatever comes of this.
 
     Args:
-        deliveries: what is to be made now.
-        at_once: make those of one critical lane in this thread, after the others have their messages.
+        delivery_ids: all for one lane.
+        now: when they were claimed, by the wall clock.
+        began: the same, by the monotonic one.
+        is_critical: whether all of them are, or none.
     """
-    groups: dict[tuple[bool, Lane], list[int]] = {}
-    for each in deliveries:
-        key = (each.is_critical, lane_of(each.sender, each.channel_id))
-        groups.setdefault(key, []).append(each.id)
-    urgent = [(destination, ids) for (is_critical, destination), ids in groups.items() if is_critical]
-    first = urgent.pop()[1] if urgent and at_once else []
-    for destination, ids in urgent:
-        hand_on(deliver_critical, ids, lane=destination)
-    for (is_critical, destination), ids in groups.items():
-        if not is_critical:
-            hand_on(deliver, ids, lane=destination)
-    do_at_once(deliver_critical, first)
-
-
-def do_at_once(step: Actor[[list[int]], None], ids: Sequence[int]) -> None:
-    """Do the next step of critical alerts in this thread: by the queue it would wait for a free one once more."""
-    if not ids:
-        return
-    if len(ids) > BATCH or not runtime.is_alive:
-        hand_on(step, ids)
-        return
+    claimed = dict.fromkeys(delivery_ids, 1)
     try:
-        step.fn(list(ids))
+        with connection():
+            ready = _prepare(claimed, now, began)
+        _wait_apart(set(claimed) - _send(ready), is_critical=is_critical)
+    except Exception as error:  # noqa: BLE001  # as after a worker's death their leases end, and the sweep comes
+        log.warning("not_delivered_at_once", deliveries=len(claimed), why=type(error).__name__)
+
+
+def _wait_apart(waiting: set[int], *, is_critical: bool) -> None:
+    """See to deliveries that have not ended, where no message is at hand to be tried again."""
+    try:
+        _wait_for(waiting)
     except Waiting as again:
+        step = deliver_critical if is_critical else deliver
         with contextlib.suppress(*BROKER_AWAY):  # then it is the sweep's
-            step.send_with_options(args=(list(ids),), delay=again.delay)
-    except Exception as error:  # noqa: BLE001  # the step before is done; this one has its message like any other
-        log.warning("not_at_once", step=step.actor_name, why=type(error).__name__)
-        hand_on(step, ids)
+            step.send_with_options(args=(sorted(waiting),), delay=again.delay)
 
 
-def _send(claims: Sequence[ledger.Claim], channels: dict[int, ChannelRef]) -> set[int]:
+def _send(ready: _Ready) -> set[int]:
     """Make the attempts and settle them; those that last longer than a moment go on without this thread.
 
     Returns:
         The deliveries that have ended, or that go on.
     """
+    claims, channels, seen_to = ready
+    if not claims:
+        return seen_to
     made: list[Attempt] = []
     destination = lane_of(claims[0].sender, claims[0].channel_id)
     sending = runtime.begin(attempts.make(runtime, claims, channels, made))
@@ -157,20 +159,14 @@ def _send(claims: Sequence[ledger.Claim], channels: dict[int, ChannelRef]) -> se
     known = made[:]
     ended = _settle(known, channels)
     if len(known) == len(claims):
-        return ended
+        return seen_to | ended
     slow = {claim.delivery_id for claim in claims} - {attempt.claim.delivery_id for attempt in known}
 
     def finish() -> None:
-        waiting = slow - _settle(made[len(known) :], channels)
-        try:
-            _wait_for(waiting)
-        except Waiting as again:
-            road = deliver_critical if claims[0].is_critical else deliver
-            with contextlib.suppress(*BROKER_AWAY):  # then it is the sweep's
-                road.send_with_options(args=(sorted(waiting),), delay=again.delay)
+        _wait_apart(slow - _settle(made[len(known) :], channels), is_critical=claims[0].is_critical)
 
     runtime.lanes.go_on(destination, len(slow), sending, finish)
-    return ended | slow
+    return seen_to | ended | slow
 
 
 def max_retries(channel: ChannelRef | None) -> int:

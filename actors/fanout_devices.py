@@ -5,6 +5,7 @@ The target of any other job is its channel, which needs no looking for: match_ru
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,12 @@ import dramatiq
 
 from actors import record
 from actors.broker import runtime
-from actors.deliver import ToSend, hand_on_deliveries
+from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
 from actors.roads import CRITICAL, FANOUT, FRONT, URGENT
 from config.metrics import metrics
 from model import bulk, ledger
 from model.audience import audience
-from model.database import among, connection, is_sqlite, transaction, utcnow
+from model.database import among, is_sqlite, transaction, utcnow
 from model.jobs import delivery_row, time_to_live
 from model.states import DeliveryState, EventType, JobState, Reason
 from model.tables import Channel, Delivery, Job
@@ -35,7 +36,7 @@ CHUNK = 1000
 
 def _fan_out(job_ids: list[int]) -> None:
     """Turn push jobs into deliveries, and send on what is to be sent now, each lane by itself."""
-    now = utcnow()
+    now, began = utcnow(), time.monotonic()
     with transaction():
         jobs = _new_jobs(job_ids)
         audiences = audience(jobs, _configs(jobs), now=now)
@@ -45,21 +46,20 @@ def _fan_out(job_ids: list[int]) -> None:
             mine = [_delivery_row(job, target, now) for target in audiences[job.id]]
             rows += mine
             finished.append(_fanned_out(job, mine, now))
-        to_send = []
+        if len({(job.tenant_id, job.alert_id, job.channel_id) for job in jobs}) == len(jobs):
+            # As in match_rules: what ends an alert ends what is not claimed.
+            rows = claim_own(rows, now)
+        deliveries = []
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
-            inserted = bulk.insert(
-                Delivery, chunk, ignore_conflicts=True, returning=[*ToSend._fields, "state"]
-            )
-            to_send += [ToSend(*row[:-1]) for row in inserted if row[-1] == DeliveryState.PENDING]
+            inserted = bulk.insert(Delivery, chunk, ignore_conflicts=True, returning=Inserted._fields)
+            deliveries += [Inserted(*row) for row in inserted]
         bulk.update(Job, finished)
-    ended = _ended_at_once(jobs, finished)
-    if later := [job.id for job in jobs if job.deliver_on_event != EventType.OPEN]:
-        with connection():
-            ended += ledger.supersede_earlier(later, now=now)
+    supersede_earlier([job.id for job in jobs if job.deliver_on_event != EventType.OPEN], now)
     _observe(rows)
-    record.jobs_ended(ended, runtime.settings, now=now)
-    hand_on_deliveries(to_send)
+    record.jobs_ended(_ended_at_once(jobs, finished), runtime.settings, now=now)
+    hand_on_deliveries(deliveries)
+    deliver_own(deliveries, now, began)
 
 
 fanout_devices = dramatiq.actor(actor_name="fanout_devices", queue_name=FANOUT, priority=FRONT)(_fan_out)

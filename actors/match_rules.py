@@ -6,20 +6,21 @@ together with the job, which saves a message, a transaction and two writes.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dramatiq
 from peewee import fn
 
-from actors import record
 from actors.broker import runtime
-from actors.deliver import ToSend, do_at_once, hand_on_deliveries
 from actors.fanout_devices import fanout_critical, fanout_devices
-from actors.handing import hand_on
+from actors.handing import BATCH, hand_on
+from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
 from actors.record import PUSH
 from actors.roads import CRITICAL, FRONT, MATCH, URGENT
-from model import bulk, ledger
-from model.database import among, connection, is_sqlite, transaction, tuples, utcnow
+from config.logging import get_logger
+from model import bulk
+from model.database import among, is_sqlite, transaction, tuples, utcnow
 from model.jobs import delivery_row, job_row
 from model.rulebook import rulebooks
 from model.states import EventType
@@ -30,10 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from dramatiq import Actor
+
     from model.rulebook import RuleBook
 
 #: (tenant id, alert id, channel id) -> when the channel was last notified of the alert.
 LastNotified = dict[tuple[str, str, int], "datetime"]
+
+log = get_logger(__name__)
 
 
 class Unmatched(NamedTuple):
@@ -48,8 +53,12 @@ class Unmatched(NamedTuple):
 
 
 def _match(alert_rows: list[int]) -> None:
-    """Turn alert events (rows of `alerts`) into jobs, one for each channel that a rule names."""
-    now = utcnow()
+    """Turn alert events (rows of `alerts`) into jobs, one for each channel that a rule names.
+
+    What follows is done in this thread where it is one thing: the deliveries to one destination, or one fan-out (which
+    may find ten thousand devices), or those of critical alerts. The rest has messages.
+    """
+    now, began = utcnow(), time.monotonic()
     with transaction():
         alerts = _unmatched(alert_rows)
         books = rulebooks(alert.tenant_id for alert in alerts)
@@ -62,16 +71,35 @@ def _match(alert_rows: list[int]) -> None:
                 {"id": alert.id, "matched_at": now, "jobs": len(found), "sweep_at": None, "error": None}
             )
         made = _insert(jobs)
-        deliveries = _deliveries_of([job for job in made if job.channel_type != PUSH], now)
+        urgent = [job.id for job in made if job.channel_type == PUSH and job.is_critical]
+        # What ends an alert ends the deliveries of the events before it, unless they are claimed.
+        is_each_alone = len({(alert.tenant_id, alert.alert_id) for alert in alerts}) == len(alerts)
+        deliveries = _deliveries_of(
+            [job for job in made if job.channel_type != PUSH], now, claims=is_each_alone and not urgent
+        )
         bulk.update(Alert, done)
-    if later := [job.id for job in made if job.channel_type != PUSH and job.event != EventType.OPEN]:
-        with connection():
-            record.jobs_ended(ledger.supersede_earlier(later, now=now), runtime.settings, now=now)
-    pushes = [job for job in made if job.channel_type == PUSH]
-    hand_on(fanout_devices, [job.id for job in pushes if not job.is_critical])
-    urgent = [job.id for job in pushes if job.is_critical]
-    hand_on_deliveries(deliveries, at_once=not urgent)
-    do_at_once(fanout_critical, urgent)
+    supersede_earlier(
+        [job.id for job in made if job.channel_type != PUSH and job.event != EventType.OPEN], now
+    )
+    pushes = [job.id for job in made if job.channel_type == PUSH and not job.is_critical]
+    hand_on_deliveries(deliveries)
+    _fan_out(fanout_devices, pushes, here=0 if deliveries or urgent else 1)
+    _fan_out(fanout_critical, urgent, here=BATCH)
+    deliver_own(deliveries, now, began)
+
+
+def _fan_out(step: Actor[[list[int]], None], job_ids: Sequence[int], *, here: int) -> None:
+    """Fan jobs out: so many at most in this thread, more by a message, and by a message if that fails."""
+    if not job_ids:
+        return
+    if len(job_ids) > here or not runtime.is_alive:
+        hand_on(step, job_ids)
+        return
+    try:
+        step.fn(list(job_ids))
+    except Exception as error:  # noqa: BLE001  # matching is done, whatever comes of this
+        log.warning("not_fanned_out_at_once", jobs=len(job_ids), why=type(error).__name__)
+        hand_on(step, job_ids)
 
 
 match_rules = dramatiq.actor(actor_name="match_rules", queue_name=MATCH, priority=FRONT)(_match)
@@ -109,8 +137,8 @@ def _insert(jobs: Sequence[bulk.Row]) -> list[_Made]:
     return [_Made(*row) for row in bulk.insert(Job, jobs, ignore_conflicts=True, returning=columns)]
 
 
-def _deliveries_of(jobs: Sequence[_Made], now: datetime) -> list[ToSend]:
-    """Make the one delivery of each job."""
+def _deliveries_of(jobs: Sequence[_Made], now: datetime, *, claims: bool) -> list[Inserted]:
+    """Make the one delivery of each job, and claim what this thread is to make."""
     rows = [
         delivery_row(
             runtime.settings, job_id=job.id, tenant_id=job.tenant_id, channel_id=job.channel_id,
@@ -119,7 +147,9 @@ def _deliveries_of(jobs: Sequence[_Made], now: datetime) -> list[ToSend]:
         )
         for job in jobs
     ]  # fmt: skip
-    return [ToSend(*row) for row in bulk.insert(Delivery, rows, returning=ToSend._fields)]
+    if claims:
+        rows = claim_own(rows, now)
+    return [Inserted(*row) for row in bulk.insert(Delivery, rows, returning=Inserted._fields)]
 
 
 def _jobs_of(alert: Unmatched, book: RuleBook, notified: LastNotified, now: datetime) -> list[bulk.Row]:

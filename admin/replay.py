@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from peewee import JOIN
 
-from actors.deliver import ToSend, hand_on_deliveries
+from actors.onward import Inserted, hand_on_deliveries
 from admin.lookup import find_channel
 from model import bulk
 from model.database import transaction, tuples, utcnow
@@ -164,9 +164,9 @@ def _why_not(row: Any) -> Reason | None:
     return None
 
 
-def _reopen(rows: list[Any], done: Replayed, settings: Settings, now: datetime) -> list[ToSend]:
+def _reopen(rows: list[Any], done: Replayed, settings: Settings, now: datetime) -> list[Inserted]:
     """Write it; what is to be sent. Within a transaction of the caller's, their jobs locked."""
-    to_send: list[ToSend] = []
+    to_send: list[Inserted] = []
     leaving: dict[int, Counter[str]] = {}
     reopened = []
     for row in rows:
@@ -175,7 +175,7 @@ def _reopen(rows: list[Any], done: Replayed, settings: Settings, now: datetime) 
             done.skipped[why_not] += 1
             continue
         leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
-        to_send.append(ToSend(row.id, row.sender, row.channel_id, row.is_critical))
+        to_send.append(Inserted(row.id, row.sender, row.channel_id, row.is_critical, DeliveryState.PENDING))
         reopened.append({
             "id": row.id,
             "state": DeliveryState.PENDING,

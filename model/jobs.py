@@ -127,9 +127,17 @@ def delivery_row(
         "is_critical": is_critical,
         "state": state,
         "reason": reason,
+        "attempts": 0,
+        "lease_until": None,
         "next_attempt_at": due,
         "expires_at": expires_at,
         "created_at": now,
         "finished_at": now if state.is_final else None,
         "sweep_at": None if state.is_final else due or now + timedelta(seconds=settings.sweep_grace),
     }
+
+
+def claimed_row(settings: Settings, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """A delivery's row as `ledger.claim` would leave it, for whoever inserts it and makes the delivery as well."""
+    until = now + timedelta(seconds=settings.lease)
+    return {**row, "state": DeliveryState.SENDING, "attempts": 1, "lease_until": until, "sweep_at": until}
