@@ -148,9 +148,10 @@ def _send(ready: _Ready) -> set[int]:
     sending = runtime.begin(attempts.make(runtime, claims, channels, made))
     try:
         patience, done, step = runtime.lanes.patience(destination, len(claims)), 0, max(1, len(claims) // 10)
-        # What moves on is worth the wait: then this process's own backlog is what takes long.
-        while futures.wait([sending], patience).not_done and len(made) >= done + step:
-            done = len(made)
+        with runtime.awaiting(destination, len(claims)):
+            # What moves on is worth the wait: then this process's own backlog is what takes long.
+            while futures.wait([sending], patience).not_done and len(made) >= done + step:
+                done = len(made)
     except BaseException:
         # The time limit: what is known is written, the rest is left to its lease.
         sending.cancel()

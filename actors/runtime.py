@@ -7,6 +7,7 @@ SIGTERM ends a process whose sends hang (Dramatiq's own AsyncIO middleware waits
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import os
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from dramatiq import Broker, Worker
 
+    from actors.handing import Lane
     from config import Settings
     from senders.base import Sender
 
@@ -58,6 +60,7 @@ class Runtime:
         self._http: HttpClient | None = None
         self._senders: dict[str, Sender[Any]] = {}
         self._hooks: list[Callable[[int, str, str], None]] = []
+        self._work: WorkQueue | None = None
         self.lanes = Lanes()
 
     def start(self) -> None:
@@ -108,6 +111,16 @@ class Runtime:
             return future.result()
         finally:
             future.cancel()
+
+    def take_work_from(self, queue: WorkQueue) -> None:
+        """Name the queue from which this process's worker threads take their messages."""
+        self._work = queue
+
+    def awaiting(self, lane: Lane, number: int) -> contextlib.AbstractContextManager[None]:
+        """What a worker thread is in while it waits for so many sends of a lane."""
+        if self._work is None or not self.lanes.is_idle(lane, number):
+            return contextlib.nullcontext()
+        return self._work.aside()
 
     def sender(self, name: str) -> Sender[Any]:
         """The one sender of this process for a provider. Call it on the loop.
@@ -186,6 +199,7 @@ class RuntimeMiddleware(Middleware):
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """The process is up, its threads are not."""
         worker.work_queue = WorkQueue(worker)
+        self.runtime.take_work_from(worker.work_queue)
         self._boot()
         self.runtime.start()
 

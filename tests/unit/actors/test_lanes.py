@@ -6,7 +6,18 @@ import asyncio
 import threading
 from concurrent.futures import Future
 
-from actors.lanes import ALL, FIRST_PAUSE, FOR_EACH, LAST_PAUSE, LIMIT, PATIENCE, QUICK, SHARE, Lanes
+from actors.lanes import (
+    ALL,
+    FIRST_PAUSE,
+    FOR_EACH,
+    LAST_PAUSE,
+    LIMIT,
+    PATIENCE,
+    QUICK,
+    SHARE,
+    SLOW_PATIENCE,
+    Lanes,
+)
 
 SLOW, OTHER = ("webhook", 1), ("webhook", 2)
 
@@ -20,11 +31,12 @@ def test_a_thread_is_impatient_with_a_lane_that_was_slow_of_late() -> None:
     sending: Future[None] = Future()
     lanes.go_on(SLOW, 1, sending, nothing)
 
-    assert (lanes.patience(SLOW, 50), lanes.patience(OTHER, 50)) == (PATIENCE, PATIENCE + 50 * FOR_EACH)
+    assert (lanes.patience(SLOW, 50), lanes.patience(OTHER, 50)) == (SLOW_PATIENCE, PATIENCE + 50 * FOR_EACH)
+    assert (lanes.is_idle(SLOW, 50), lanes.is_idle(OTHER, 50)) == (True, False)
 
     sending.set_result(None)
     assert lanes.wait_until_empty(5)
-    assert lanes.patience(SLOW, 50) == PATIENCE
+    assert lanes.patience(SLOW, 50) == SLOW_PATIENCE
 
 
 def test_what_comes_for_a_full_lane_is_put_off_later_each_time_and_no_longer_when_it_has_room() -> None:

@@ -16,6 +16,7 @@ from dramatiq.worker import _WorkQueueItem as Item
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import work_queue
 from actors.handing import BATCH
 from actors.memory import MemoryBroker
 from actors.roads import BULK, CRITICAL, DELIVER, FRONT, LAST, URGENT
@@ -51,6 +52,10 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    return any(holds() for _ in range(100))
 
 
 def take_in_threads(queue: WorkQueue, number: int) -> list[Item]:
@@ -95,6 +100,51 @@ def test_one_thread_is_kept_for_what_is_urgent() -> None:
     urgent = item(URGENT)
     queue.put(urgent)
     assert take_in_threads(queue, 1) == [urgent]
+
+
+def test_while_critical_alerts_come_one_thread_does_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a worker that has just begun with a critical alert
+    monkeypatch.setattr(work_queue, "CALM", 0.5)
+    queue = queue_of(4)
+    queue.put(item(URGENT))
+    take_in_threads(queue, 1)
+    for _ in range(10):
+        queue.put(item())
+    # When the others come for work, then one of them gets some
+    assert len(take_in_threads(queue, 2)) == 1
+    # And when no more critical ones came for a while, all but the thread that is kept
+    assert eventually(lambda: len(take_in_threads(queue, 1)) == 1)
+    assert len(take_in_threads(queue, 2)) == 1
+
+
+def test_who_waits_for_a_far_side_leaves_the_work_to_another() -> None:
+    # Given a critical alert at work, and a thread that does the rest
+    queue = queue_of(4)
+    queue.put(item(URGENT))
+    take_in_threads(queue, 1)
+    for _ in range(10):
+        queue.put(item())
+    queue.get(timeout=0)
+    assert not take_in_threads(queue, 1)
+    # When it steps aside
+    with queue.aside():
+        # Then another has its turn, and no third
+        assert len(take_in_threads(queue, 2)) == 1
+    # And when it comes back, nobody begins until both are done
+    assert not take_in_threads(queue, 1)
+    queue.task_done()
+    assert not take_in_threads(queue, 1)
+
+
+def test_who_steps_aside_is_still_one_of_all() -> None:
+    # Given two threads, one of which waits for a far side
+    queue = queue_of(2)
+    for _ in range(3):
+        queue.put(item())
+    queue.get(timeout=0)
+    with queue.aside():
+        # Then the other is kept for what is urgent
+        assert not take_in_threads(queue, 1)
 
 
 def test_urgent_work_takes_every_thread() -> None:
