@@ -1,14 +1,15 @@
 """What each stage of a notification costs in processor time: `python -m bench.stages`.
 
 The steps are called one after the other in this process, on a real PostgreSQL and a real receiver, with nobody else in
-the way: the intake, and what a worker does then (matching and delivery follow each other in its thread), a hundred
-alerts at a time or as many as `--batch` says, one webhook each. `--profile STAGE` shows where the stage's thread spends
-its time; of the delivery that is the half without the event loop.
+the way: the intake; what a worker's thread does then, from matching to settling; and the sends, on the event loop
+meanwhile. A hundred alerts at a time or as many as `--batch` says, one webhook each. `--profile STAGE` shows where the
+stage's thread spends its time.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import cProfile
 import gc
 import os
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography.fernet import Fernet
 
@@ -27,9 +28,13 @@ from bench.processes import cpu_by_role
 from tests.servers import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-STAGES = ("intake", "work")
+    from actors.runtime import Runtime
+
+T = TypeVar("T")
+
+STAGES = ("intake", "work", "sends")
 
 #: Alerts of one message at most (actors.handing, which cannot be imported yet).
 BATCH = 100
@@ -119,8 +124,12 @@ def _round(number: int, options: argparse.Namespace, profile: str | None) -> dic
 
     alerts = [alert(f"{number}-{n}", alert_type="any", severity=2) for n in range(options.alerts)]
     size = options.batch
-    cost = {"intake": _measure(intake, alerts, size, profiled=profile == "intake")}
-    cost["work"] = _measure(actors.match_rules.fn, accepted, size, profiled=profile == "work")
+    with _profiled(profile == "intake"):
+        own, _, theirs = _measure(intake, alerts, size)
+    cost = {"intake": (own, theirs)}
+    with _profiled(profile == "work"), _profiled(profile == "sends", on=actors.runtime):
+        own, loop, theirs = _measure(actors.match_rules.fn, accepted, size)
+    cost |= {"work": (own - loop, theirs), "sends": (loop, 0.0)}
     with connection():
         undone = Delivery.select().where(Delivery.state != "DELIVERED").count()
     if undone:
@@ -131,22 +140,45 @@ def _round(number: int, options: argparse.Namespace, profile: str | None) -> dic
     return cost
 
 
-def _measure(
-    step: Callable[[list[Any]], object], items: list[Any], size: int, *, profiled: bool
-) -> tuple[float, float]:
-    """Microseconds of processor time for one of the items: of this process, and of PostgreSQL's."""
-    profile = cProfile.Profile()
+def _measure(step: Callable[[list[Any]], object], items: list[Any], size: int) -> tuple[float, float, float]:
+    """Microseconds of processor time for one of the items: of this process, of its event loop, and of PostgreSQL's."""
     gc.collect()
-    theirs, own = cpu_by_role().get("PostgreSQL", 0.0), time.process_time()
-    if profiled:
-        profile.enable()
+    before = _clocks()
     for start in range(0, len(items), size):
         step(items[start : start + size])
-    profile.disable()
-    own, theirs = time.process_time() - own, cpu_by_role().get("PostgreSQL", 0.0) - theirs
-    if profiled:
-        pstats.Stats(profile).sort_stats("tottime").print_stats(40)
-    return own / len(items) * 1e6, theirs / len(items) * 1e6
+    own, loop, theirs = (1e6 * (now - then) / len(items) for now, then in zip(_clocks(), before, strict=True))
+    return own, loop, theirs
+
+
+def _clocks() -> tuple[float, float, float]:
+    import actors  # noqa: PLC0415  # as above
+
+    return (
+        time.process_time(),
+        actors.runtime.run(_on_loop(time.thread_time)),
+        cpu_by_role().get("PostgreSQL", 0.0),
+    )
+
+
+async def _on_loop(call: Callable[[], T]) -> T:
+    return call()
+
+
+@contextlib.contextmanager
+def _profiled(wanted: bool, on: Runtime | None = None) -> Iterator[None]:  # noqa: FBT001  # reads as what it is
+    """Show in the end where this thread, or a runtime's event loop, spent its time."""
+    if not wanted:
+        yield
+        return
+    profile = cProfile.Profile()
+
+    def here(call: Callable[[], None]) -> None:
+        call() if on is None else on.run(_on_loop(call))
+
+    here(profile.enable)
+    yield
+    here(profile.disable)
+    pstats.Stats(profile).sort_stats("tottime").print_stats(40)
 
 
 if __name__ == "__main__":
