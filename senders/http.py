@@ -34,7 +34,7 @@ from senders import guard
 from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
 from senders.text import clip, one_line
-from senders.transport import Transport, forgetful
+from senders.transport import Connector, Transport, forgetful
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -243,7 +243,8 @@ class HttpClient:
         if self._session is None:
             networks = self._settings.allowed_networks
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=Connector(
+                    deadline=self._settings.send_deadline,
                     resolver=guard.GuardedResolver(self._resolver or aiohttp.ThreadedResolver(), networks),
                     socket_factory=forgetful(
                         guard.guarded_socket_factory(networks), self._settings.send_deadline

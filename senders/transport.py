@@ -7,7 +7,8 @@ generators (measured: 256 us a request, then 155, of which bare aiohttp takes 11
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final, cast
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import httpx
@@ -18,7 +19,9 @@ from multidict import CIMultiDict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiohttp import AddrInfoType
+    from aiohttp import AddrInfoType, ClientRequest, ClientTimeout
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
 BODY_CAP: Final = 64 * 1024
 """Bytes of an answer that are read; no provider says more, and an endless answer must cost nothing."""
@@ -55,6 +58,36 @@ class Transport(AiohttpTransport):
             return httpx.Response(
                 response.status, headers=response.raw_headers, stream=httpx.ByteStream(body)
             )
+
+
+class Connector(aiohttp.TCPConnector):
+    """Connections, none of which is handed out when its request's time is over.
+
+    While a process stands still (SIGSTOP, a paused machine) the kernel makes its connections all the same. When it
+    wakes, what has been waiting for one may go on before any timer does, and would send what another worker has sent
+    since: an OPEN after the CLOSED.
+
+    Args:
+        deadline: seconds that a send may last at most.
+        options: as aiohttp's.
+    """
+
+    def __init__(self, *, deadline: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._deadline = deadline
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109  # aiohttp's signature
+        """As aiohttp's.
+
+        Raises:
+            TimeoutError: it came too late.
+        """
+        began = time.monotonic()
+        connection = await super().connect(req, traces, timeout)
+        if time.monotonic() - began >= self._deadline:
+            connection.close()
+            raise TimeoutError
+        return connection
 
 
 def forgetful(
