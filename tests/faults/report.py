@@ -126,9 +126,13 @@ def _revisions(lines: Iterable[dict[str, Any]]) -> str:
 
 
 def _failures(lines: Sequence[dict[str, Any]]) -> str:
-    found = [f"- {line['fault']}: {problem}" for line in lines for problem in line.get("problems", ())]
-    found += [f"- {line['fault']}: {line['error'].splitlines()[0]}" for line in lines if "error" in line]
+    found = [f"- {_strike(line)}: {problem}" for line in lines for problem in line.get("problems", ())]
+    found += [f"- {_strike(line)}: {line['error'].splitlines()[0]}" for line in lines if "error" in line]
     return "\n".join(["\n## What went wrong\n", *found, ""]) if found else ""
+
+
+def _strike(line: dict[str, Any]) -> str:
+    return f"{line['fault']} (of revision {line.get('revision', 'unknown')})"
 
 
 def _settings() -> str:

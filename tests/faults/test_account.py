@@ -186,9 +186,16 @@ def test_the_page_says_what_went_wrong_and_what_the_number_of_strikes_supports()
     assert "Strikes by revision: a1 10, b2 1." in render(
         [*({**line, "revision": "a1"} for line in lines), {**quiet, "revision": "b2"}]
     )
-    broken = {"fault": "zombie", "hold": 8.0, **good, "lost": 2, "problems": ["2 lost: here"]}
-    assert "zombie: 2 lost: here" in render([*lines, broken])
+    broken = {
+        "fault": "zombie",
+        "hold": 8.0,
+        **good,
+        "lost": 2,
+        "revision": "a1",
+        "problems": ["2 lost: here"],
+    }
+    assert "zombie (of revision a1): 2 lost: here" in render([*lines, broken])
     assert "2 of 16,500 deliveries were lost" in render([*lines, broken])
-    assert "worker-killed: it did not end" in render(
+    assert "worker-killed (of revision unknown): it did not end" in render(
         [*lines, {"fault": "worker-killed", "error": "it did not end\nlog"}]
     )
