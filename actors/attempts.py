@@ -17,6 +17,7 @@ from actors.handing import lane_of
 from config.logging import get_logger
 from model.database import utcnow
 from senders.base import Device, Notification
+from senders.deadline import Deadline
 from senders.outcomes import Misconfigured, Receipt, Transient
 from senders.registry import ALIASES, CHANNEL_TYPES, SENDERS
 
@@ -92,7 +93,7 @@ async def _send(runtime: Runtime, claim: Claim, channel: ChannelRef) -> Receipt 
     try:
         notification = notification_of(claim, config_of(channel))
         sender = runtime.sender(claim.sender)
-        async with asyncio.timeout(deadline):
+        async with Deadline(deadline):
             return await sender.send(notification)
     except TimeoutError:
         return Transient("timeout", f"no answer within {deadline:g} s; whether it arrived is unknown")

@@ -24,6 +24,7 @@ from senders.apns_answers import classify, no_answer, too_late
 from senders.apns_pool import ApnsPool, ProviderToken
 from senders.apns_protocol import ApnsRequest, NoAnswerError
 from senders.base import Sender
+from senders.deadline import Deadline
 from senders.devices import MismatchWatch, check_token
 from senders.outcomes import Misconfigured, NotConfigured, TargetGone
 from senders.push import ApnsCredentials, PushConfig
@@ -108,7 +109,7 @@ class ApnsSender(Sender[PushConfig]):
     async def _exchange(self, pool: ApnsPool, request: ApnsRequest) -> NotificationResult:
         deadline = self.settings.send_deadline
         try:
-            async with asyncio.timeout(deadline):
+            async with Deadline(deadline):
                 try:
                     return await pool.send_notification(request)
                 except (OSError, NoAnswerError) as error:

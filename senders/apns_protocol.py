@@ -40,6 +40,8 @@ from h2.events import (
 from h2.exceptions import H2Error
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
+from senders.deadline import current_deadline, now
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -111,6 +113,7 @@ class _Stream:
     """One request under way, and as much of its answer as has come."""
 
     answer: asyncio.Future[NotificationResult]
+    ends_at: float
     status: str = ""
     apns_id: str = ""
     body: bytearray = field(default_factory=bytearray)
@@ -196,7 +199,7 @@ class ApnsProtocol(APNsTLSClientProtocol):
             self._settled()
             raise NoAnswerError("no stream available", not_processed=True) from error
         self._used_at = self.loop.time()
-        stream = self._streams[stream_id] = _Stream(self.loop.create_future())
+        stream = self._streams[stream_id] = _Stream(self.loop.create_future(), current_deadline())
         self._unsent[stream_id] = request.body
         self._pump()
         try:
@@ -339,8 +342,12 @@ class ApnsProtocol(APNsTLSClientProtocol):
     def _pump(self) -> None:
         """Send as much of the waiting bodies as the far side's windows allow, oldest first."""
         window = self.conn.local_flow_control_window
+        moment = now()
         try:
             for stream_id, body in list(self._unsent.items()):
+                if moment >= self._streams[stream_id].ends_at:
+                    self._reset(stream_id)  # its sender is about to find out
+                    continue
                 rest = body
                 while rest and (room := min(window(stream_id), self.conn.max_outbound_frame_size)) > 0:
                     chunk, rest = rest[:room], rest[room:]

@@ -14,6 +14,7 @@ Facts: https://appriseit.com/services/, and the source of apprise 2.2
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import logging
 import threading
@@ -25,6 +26,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from senders.base import ChannelConfig, Notification, Sender
+from senders.deadline import Deadline, check_deadline
 from senders.http import EXCERPT, redact, url_secrets
 from senders.notes import Notes, links
 from senders.outcomes import Misconfigured, Receipt, Transient
@@ -114,8 +116,9 @@ class AppriseSender(Sender[AppriseConfig]):
         deadline = self.settings.send_deadline
         work = functools.partial(_notify, notification)
         try:
-            async with asyncio.timeout(deadline):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            async with Deadline(deadline):
+                context = contextvars.copy_context()
+                return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
         except TimeoutError:
             raise Transient("timeout", f"no answer in {deadline:g} s; {UNKNOWN}") from None
 
@@ -129,6 +132,7 @@ def _notify(notification: Notification[AppriseConfig]) -> Receipt:
     url = notification.config.url.get_secret_value()
     secrets = (*url_secrets(url), *urlsplit(url).netloc.replace("@", ":").split(":"))
     notes = Notes(notification)
+    check_deadline()  # it may have waited for its thread
     with _Heard() as heard:
         service = library.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
         taken = service is not None and service.notify(

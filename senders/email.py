@@ -34,6 +34,7 @@ import aiosmtplib
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
+from senders.deadline import Deadline, check_deadline
 from senders.guard import UrlError
 from senders.http import EXCERPT, redact
 from senders.mail_message import compose
@@ -177,7 +178,7 @@ class EmailSender(Sender[EmailConfig]):
         progress = _Progress()
         try:
             async with (
-                asyncio.timeout(self.settings.send_deadline),
+                Deadline(self.settings.send_deadline),
                 self._connections[server.host, server.port],
             ):
                 await self._deliver(server, sender.addr_spec, config.to, message.as_bytes(), progress)
@@ -232,6 +233,7 @@ class EmailSender(Sender[EmailConfig]):
         try:
             peer = connection.getpeername()[0]
             await smtp.connect()
+            _write_in_time(smtp)
             await _login(smtp, server, is_local=peer in {"127.0.0.1", "::1"})
             waiting = list(recipients)
             while waiting:
@@ -244,6 +246,20 @@ class EmailSender(Sender[EmailConfig]):
         finally:
             smtp.close()
             connection.close()
+
+
+def _write_in_time(smtp: aiosmtplib.SMTP) -> None:
+    """Have each command, and above all the mail after its 354, written only while there is time."""
+    protocol = smtp.protocol
+    if protocol is None:
+        raise aiosmtplib.SMTPServerDisconnected("connection lost")
+    write = protocol.write
+
+    def write_in_time(data: bytes) -> None:
+        check_deadline()
+        write(data)
+
+    protocol.write = write_in_time  # type: ignore[method-assign]  # aiosmtplib makes its protocol by itself
 
 
 async def _login(smtp: aiosmtplib.SMTP, server: _Server, *, is_local: bool) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from senders.base import Sender
+from senders.deadline import Deadline
 from senders.devices import check_token
 from senders.fcm_account import ServiceAccount
 from senders.http import classify
@@ -63,7 +64,7 @@ class FcmSender(Sender[PushConfig]):
             raise TargetGone("bad registration token", str(error)) from None
         deadline = self.settings.send_deadline
         try:
-            async with asyncio.timeout(deadline):  # over token and message together
+            async with Deadline(deadline):  # over token and message together
                 account = await self._account(notification)
                 body, note = fit(
                     notification,

@@ -8,6 +8,7 @@ Facts: https://developers.google.com/identity/protocols/oauth2/service-account
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import re
 from dataclasses import dataclass
@@ -160,7 +161,8 @@ class ServiceAccount:
 
     def _refresh(self) -> asyncio.Task[None]:
         if self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._fetch())
+            # In a context of its own: the token is everybody's, and so not bound to the deadline of who asks first.
+            self._refreshing = asyncio.create_task(self._fetch(), context=contextvars.Context())
             # Looked at even if nobody waits: in the background a failure only means that the next send tries.
             self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._refreshing

@@ -11,7 +11,6 @@ An answer is judged by `classify`, a failure on the way by senders.http_errors.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import email.utils
 import html
@@ -31,6 +30,7 @@ import orjson
 
 from config.settings import SettingsError
 from senders import guard
+from senders.deadline import Deadline
 from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
 from senders.text import clip, one_line
@@ -244,7 +244,6 @@ class HttpClient:
             networks = self._settings.allowed_networks
             self._session = aiohttp.ClientSession(
                 connector=Connector(
-                    deadline=self._settings.send_deadline,
                     resolver=guard.GuardedResolver(self._resolver or aiohttp.ThreadedResolver(), networks),
                     socket_factory=forgetful(
                         guard.guarded_socket_factory(networks), self._settings.send_deadline
@@ -292,7 +291,7 @@ class HttpClient:
                 headers=_HEADERS | {name.lower(): value for name, value in headers.items()},
                 extensions={"timeout": _timeout(min(CONNECT_TIMEOUT, deadline))},
             )
-            async with asyncio.timeout(deadline):
+            async with Deadline(deadline):
                 return await _exchange(transport, request)
         except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             outcome = translate(error, deadline)

@@ -35,6 +35,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
+from senders.deadline import Deadline, check_deadline
 from senders.http_errors import CONNECT_TIMEOUT
 from senders.mqtt_connection import Connection
 from senders.notes import Notes
@@ -147,10 +148,11 @@ class MqttSender(Sender[MqttConfig]):
         deadline = self.settings.send_deadline
         opening = self._open(config)
         try:
-            async with asyncio.timeout(deadline):
+            async with Deadline(deadline):
                 # Shielded: the connection is everybody's, this send's cancellation is its own.
                 connection = await asyncio.shield(opening)
                 _check_limits(connection, config, content)
+                check_deadline()
                 reason = await connection.deliver(
                     config.topic,
                     content,

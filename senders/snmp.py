@@ -16,7 +16,6 @@ Facts: RFC 3417 3 (UDP), RFC 3411 5 (SnmpEngineID), RFC 3414 (users and keys); m
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import socket
 from collections import OrderedDict
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
+from senders.deadline import Deadline
 from senders.notes import Notes
 from senders.outcomes import Receipt, Transient
 from senders.reach import addresses, check_host
@@ -114,7 +114,7 @@ class SnmpSender(Sender[SnmpConfig]):
         networks = self.settings.allowed_networks
         notes = Notes(notification)
         try:
-            async with asyncio.timeout(deadline):
+            async with Deadline(deadline):
                 address, *_ = await addresses(config.host, config.port, socket.SOCK_DGRAM, networks)
                 engine = self._engine((config, notification.tenant_id, address))
                 code = await self._pysnmp.notify(engine, notification, notes, address, deadline)

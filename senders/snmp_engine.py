@@ -13,6 +13,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from senders.deadline import check_deadline
 from senders.outcomes import Misconfigured, Rejected, SendError, Transient
 from senders.text import body, level, one_line, rfc3339, title, utf8_length
 
@@ -133,6 +134,7 @@ async def notify(
     Raises:
         SendError: an inform was refused or not answered.
         PySnmpError: pysnmp could not send it; see `translate`.
+        TimeoutError: too late.
     """
     config = notification.config
     kind = hlapi.Udp6TransportTarget if ":" in address[0] else hlapi.UdpTransportTarget
@@ -146,6 +148,7 @@ async def notify(
         (_TRAP_OID, ObjectIdentifier(f"{ARC}.0.{_EVENTS[notification.event]}")),
         *variables(notification, notes),
     ]
+    check_deadline()  # pysnmp's own steps, a v3 inform's discovery and repetition, come without it
     NotificationOriginator().send_varbinds(engine, name, None, b"", objects, _settle, answer)
     if config.notification == "trap":
         return "sent"

@@ -7,14 +7,15 @@ generators (measured: 256 us a request, then 155, of which bare aiohttp takes 11
 from __future__ import annotations
 
 import socket
-import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
 import httpx
 import yarl
 from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
+
+from senders.deadline import check_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,20 +62,7 @@ class Transport(AiohttpTransport):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Connections, none of which is handed out when its request's time is over.
-
-    While a process stands still (SIGSTOP, a paused machine) the kernel makes its connections all the same. When it
-    wakes, what has been waiting for one may go on before any timer does, and would send what another worker has sent
-    since: an OPEN after the CLOSED.
-
-    Args:
-        deadline: seconds that a send may last at most.
-        options: as aiohttp's.
-    """
-
-    def __init__(self, *, deadline: float, **options: Any) -> None:
-        super().__init__(**options)
-        self._deadline = deadline
+    """Connections, none of which is handed out when its request's time is over."""
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109  # aiohttp's signature
         """As aiohttp's.
@@ -82,18 +70,19 @@ class Connector(aiohttp.TCPConnector):
         Raises:
             TimeoutError: it came too late.
         """
-        began = time.monotonic()
         connection = await super().connect(req, traces, timeout)
-        if time.monotonic() - began >= self._deadline:
+        try:
+            check_deadline()
+        except TimeoutError:
             connection.close()
-            raise TimeoutError
+            raise
         return connection
 
 
 def forgetful(
-    open_socket: Callable[[AddrInfoType], socket.socket], deadline: float
+    open_socket: Callable[[AddrInfoType], socket.socket], seconds: float
 ) -> Callable[[AddrInfoType], socket.socket]:
-    """Sockets that give up what could not be delivered shortly before `deadline` seconds have passed.
+    """Sockets that give up what could not be delivered shortly before so many seconds have passed.
 
     When a send has timed out its socket is closed, but the kernel goes on with the bytes that it was given: behind a
     mended cable an OPEN would still arrive, after the CLOSED that was sent meanwhile. Linux alone has the option
@@ -103,7 +92,7 @@ def forgetful(
     def open_forgetful(info: AddrInfoType) -> socket.socket:
         opened = open_socket(info)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(deadline * 900))
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 900))
         return opened
 
     return open_forgetful

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import ssl
-import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,6 +20,7 @@ from tests.unit.senders.http_support import failure
 from tests.unit.senders.support import client, closed_port, loopback_settings, raw_server, receiving
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
 
@@ -155,25 +153,3 @@ def test_a_proxy_that_is_not_understood_stops_the_start(clean_environment: pytes
     clean_environment.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1080")
     with pytest.raises(SettingsError, match="TOCSIN_TRUST_ENV"):
         HttpClient(loopback_settings(trust_env=True))
-
-
-# A process that stands still.
-
-
-async def test_what_woke_up_too_late_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given a process that stands still when its connection is made, and nobody has taken it yet
-    connect = aiohttp.TCPConnector.connect
-
-    async def stand_still(*args: Any) -> Any:
-        made = await connect(*args)
-        time.sleep(0.3)  # noqa: ASYNC251  # as under SIGSTOP: no timer of the loop runs
-        return made
-
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", stand_still)
-    async with receiving() as far, client(loopback_settings(send_deadline=0.2)) as http:
-        # When it wakes, then the request fails
-        with pytest.raises(Transient):
-            await http.post(far.url, content=b"{}", headers={})
-        await asyncio.sleep(0.1)
-        # And none of it arrives
-        assert far.requests == []
