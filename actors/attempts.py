@@ -17,14 +17,14 @@ from actors.handing import lane_of
 from config.logging import get_logger
 from model.database import utcnow
 from senders.base import Device, Notification
-from senders.deadline import Deadline
-from senders.outcomes import Misconfigured, Receipt, Transient
+from senders.outcomes import Misconfigured, Receipt
 from senders.registry import ALIASES, CHANNEL_TYPES, SENDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from actors.handing import Lane
     from actors.runtime import Runtime
     from model.channels import ChannelRef
     from model.ledger import Claim
@@ -54,29 +54,34 @@ async def make(
     async def one(claim: Claim) -> None:
         destination = lane_of(claim.sender, claim.channel_id)
         if claim.is_critical:
-            await attempt(claim)
+            await attempt(claim, destination)
         elif await runtime.lanes.take_place(destination, places_of(claim.sender), patience):
             try:
-                await attempt(claim)
+                await attempt(claim, destination)
             finally:
                 runtime.lanes.give_place_back(destination)
         else:
             made.append(Attempt(claim, LaneFullError(), 0.0))
 
-    async def attempt(claim: Claim) -> None:
+    async def attempt(claim: Claim, destination: Lane) -> None:
         if utcnow() - claim.claimed_at > lasts:
             # The loop stood still, and the lease may end before the answer: whoever holds the delivery then must not
             # find that it is sent from here as well.
             too_old.append(claim.delivery_id)
             return
+        result: Receipt | BaseException
         began = time.perf_counter()
-        result = await _send(runtime, claim, channels[claim.channel_id])
+        try:
+            notification = notification_of(claim, config_of(channels[claim.channel_id]))
+            result = await runtime.sender(claim.sender).send(notification)
+        except Exception as error:  # noqa: BLE001  # whatever a sender raises is an outcome, of this one delivery
+            result = error
         took = time.perf_counter() - began
-        is_success = isinstance(result, Receipt)
-        runtime.lanes.answered(lane_of(claim.sender, claim.channel_id), took, is_success=is_success)
+        runtime.lanes.answered(destination, took, is_success=isinstance(result, Receipt))
         made.append(Attempt(claim, result, took * 1000))
 
-    async with asyncio.TaskGroup() as group:
+    # Each send has a deadline, which its sender keeps. None outlives its lease, whatever a sender does.
+    async with asyncio.timeout(runtime.settings.lease), asyncio.TaskGroup() as group:
         for claim in claims:
             group.create_task(one(claim))
     if too_old:
@@ -86,19 +91,6 @@ async def make(
 def places_of(sender: str) -> int:
     """How many sends of one lane may be under way at most. Of a sender that is no more, one: it fails soon enough."""
     return SENDERS[sender].places if sender in SENDERS else 1
-
-
-async def _send(runtime: Runtime, claim: Claim, channel: ChannelRef) -> Receipt | BaseException:
-    deadline = runtime.settings.send_deadline
-    try:
-        notification = notification_of(claim, config_of(channel))
-        sender = runtime.sender(claim.sender)
-        async with Deadline(deadline):
-            return await sender.send(notification)
-    except TimeoutError:
-        return Transient("timeout", f"no answer within {deadline:g} s; whether it arrived is unknown")
-    except Exception as error:  # noqa: BLE001  # whatever a sender raises is an outcome, of this one delivery
-        return error
 
 
 def notification_of(claim: Claim, config: ChannelConfig) -> Notification[Any]:

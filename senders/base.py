@@ -90,8 +90,9 @@ class Notification(Generic[ConfigT]):
 class Sender(ABC, Generic[ConfigT]):
     """Delivers notifications to one provider. One instance a worker process, living on its event loop.
 
-    A sender builds the payload, makes the call and classifies the answer. It never retries, sleeps, logs a secret or
-    touches a table. It must bear many concurrent `send` calls and the cancellation of any of them.
+    A sender builds the payload, makes the call, within TOCSIN_SEND_DEADLINE (senders.deadline) as HttpClient.post does
+    for it, and classifies the answer. It never retries, sleeps, logs a secret or touches a table. It must bear many
+    concurrent `send` calls and the cancellation of any of them.
 
     Attributes:
         name: how rows, metrics and logs call it: the channel type, or apns, fcm, webpush.

@@ -15,7 +15,6 @@ https://docs.slack.dev/reference/block-kit/blocks, https://docs.slack.dev/messag
 from __future__ import annotations
 
 import re
-import time
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final
 
@@ -32,10 +31,11 @@ from slack_sdk.models.blocks import (
 )
 
 from senders.base import ChannelConfig, Notification, Sender
+from senders.deadline import Deadline
 from senders.guard import check_secret_url
 from senders.http import Answer, classify, url_secrets
 from senders.notes import Notes, links
-from senders.outcomes import Misconfigured, Receipt, Rejected
+from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
 from senders.text import body, clip, facts, one_line, symbol, title, to_json
 
 MAX_HEADER: Final = HeaderBlock.text_max_length
@@ -44,9 +44,6 @@ MAX_FIELDS: Final = SectionBlock.fields_max_length
 MAX_NAME: Final = 100
 MAX_VALUE: Final = 300
 """Characters of a field's two parts; Slack takes 2,000, which nobody reads in half a column."""
-
-MIN_DEADLINE: Final = 1.0
-"""Seconds for a second request, however long the first one took."""
 
 _MISCONFIGURED: Final = frozenset({403, 404, 410})
 _CHANNEL_WORDS: Final = frozenset({
@@ -85,14 +82,18 @@ class SlackSender(Sender[SlackConfig]):
             raise Rejected("malformed message", str(error)) from None
         url = notification.config.webhook_url.get_secret_value()
         headers = {"content-type": "application/json"}
-        ends_at = time.monotonic() + self.settings.send_deadline
-        answer = await self.http.post(url, content=to_json(message), headers=headers)
-        if answer.status == HTTPStatus.BAD_REQUEST and _drop_image(message):
-            notes.add(
-                f"image left out: Slack refused the message with it ({answer.excerpt(url_secrets(url))})"
-            )
-            left = max(ends_at - time.monotonic(), MIN_DEADLINE)
-            answer = await self.http.post(url, content=to_json(message), headers=headers, timeout=left)
+        deadline = self.settings.send_deadline
+        try:
+            async with Deadline(deadline):  # over both requests together
+                answer = await self.http.post(url, content=to_json(message), headers=headers)
+                if answer.status == HTTPStatus.BAD_REQUEST and _drop_image(message):
+                    refused = answer.excerpt(url_secrets(url))
+                    notes.add(f"image left out: Slack refused the message with it ({refused})")
+                    answer = await self.http.post(url, content=to_json(message), headers=headers)
+        except TimeoutError:
+            raise Transient(
+                "timeout", f"no complete answer in {deadline:g} s; it may have been taken all the same"
+            ) from None
         return _outcome(answer, url, notes.detail)
 
 

@@ -1,0 +1,133 @@
+"""Attempts side by side: what each comes to, and who keeps its time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from actors import attempts
+from actors.decide import LaneFullError
+from actors.lanes import Lanes
+from config.settings import load_settings
+from model.channels import ChannelRef
+from model.ledger import Claim
+from senders.base import Sender
+from senders.outcomes import Receipt, Transient
+from senders.webhook import WebhookConfig
+from tests.unit.senders.mail_support import AIOSMTPD_WARNINGS
+from tests.unit.senders.mail_support import sender as mail_sender
+from tests.unit.senders.servers_support import mail_server
+
+if TYPE_CHECKING:
+    from actors.decide import Attempt
+    from senders.base import Notification
+
+PACE = {"send_deadline": 1, "time_limit": 1.5, "lease": 2}
+
+
+class FakeRuntime:
+    """What `make` asks a runtime for: settings, lanes and the one sender that there is."""
+
+    def __init__(self, sender: Sender[Any], settings: Any) -> None:
+        self.settings = settings
+        self.lanes = Lanes()
+        self._sender = sender
+
+    def sender(self, _: str) -> Sender[Any]:
+        """The sender."""
+        return self._sender
+
+
+def claim_of(number: int, sender: str, *, is_critical: bool = False) -> Claim:
+    now = datetime.now(UTC)
+    return Claim(
+        delivery_id=number, job_id=number, tenant_id="acme", channel_id=1, device_id=0, user_id=None,
+        sender=sender, attempts=1, expires_at=now + timedelta(hours=1), alert_id=f"a-{number}", event="OPEN",
+        payload={"alert_id": f"a-{number}", "message": "Smoke"}, severity=2, is_critical=is_critical,
+        accepted_at=now, claimed_at=now, later=False, earlier_under_way=False, platform=None, token=None,
+        subscription=None, device_disabled=False,
+    )  # fmt: skip
+
+
+def channel_of(channel_type: str, config: dict[str, Any]) -> dict[int, ChannelRef]:
+    return {1: ChannelRef(1, channel_type, True, "ok", datetime.now(UTC), config)}
+
+
+class SomeHang(Sender[WebhookConfig]):
+    """Keeps no deadline: odd numbers hang, job 4 fails in a way of its own."""
+
+    name: ClassVar[str] = "webhook"
+    Config: ClassVar[type[WebhookConfig]] = WebhookConfig
+
+    async def send(self, notification: Notification[WebhookConfig]) -> Receipt:
+        """Answer, hang or fail."""
+        if notification.job_id % 2:
+            await asyncio.Event().wait()
+        if notification.job_id == 4:
+            raise ZeroDivisionError
+        return Receipt("200 OK")
+
+
+@pytest.mark.parametrize("is_critical", [False, True])
+async def test_a_sender_that_hangs_ends_with_its_lease_and_costs_nobody_else_anything(
+    is_critical: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    runtime: Any = FakeRuntime(SomeHang(load_settings(), None), load_settings(**PACE))  # type: ignore[arg-type]  # sends no HTTP
+    claims = [claim_of(number, "webhook", is_critical=is_critical) for number in range(6)]
+    made: list[Attempt] = []
+
+    with pytest.raises(TimeoutError):
+        await attempts.make(runtime, claims, channel_of("webhook", {"url": "https://example.org/"}), made)
+
+    assert [(each.claim.job_id, type(each.result)) for each in made] == [
+        (0, Receipt), (2, Receipt), (4, ZeroDivisionError)
+    ]  # fmt: skip
+
+
+@AIOSMTPD_WARNINGS[0]
+@AIOSMTPD_WARNINGS[1]
+async def test_a_sender_says_itself_what_its_deadline_has_left() -> None:
+    # Given a mail server that takes one recipient a transaction, and does not answer the second one
+    async with mail_server(busy_after=1) as mailbox:
+        take = mailbox.handle_DATA
+
+        async def take_one(server: Any, session: Any, envelope: Any) -> str:
+            if mailbox.mails:
+                await asyncio.Event().wait()
+            return await take(server, session, envelope)
+
+        mailbox.handle_DATA = take_one  # type: ignore[method-assign]  # in place of another kind of mailbox
+        runtime: Any = FakeRuntime(mail_sender(**PACE), load_settings(**PACE))
+        config = {
+            "to": ["ann@example.org", "ben@example.org"],
+            "smtp_url": f"smtp://localhost:{mailbox.port}",
+        }
+        made: list[Attempt] = []
+
+        await attempts.make(runtime, [claim_of(1, "email")], channel_of("email", config), made)
+
+    # Then who has the mail counts, and nobody is mailed twice for it
+    (attempt,) = made
+    assert isinstance(attempt.result, Receipt), attempt.result
+    assert "not delivered to ben@example.org" in (attempt.result.detail or "")
+
+
+async def test_a_place_that_never_comes_free_is_not_an_attempt() -> None:
+    settings = load_settings(**PACE)
+    runtime: Any = FakeRuntime(SomeHang(settings, None), settings)  # type: ignore[arg-type]  # sends no HTTP
+    # Given so many that hang that no place of the lane is left
+    hanging = [claim_of(2 * number + 1, "webhook") for number in range(30)]
+    made: list[Attempt] = []
+    channels = channel_of("webhook", {"url": "https://example.org/"})
+    stuck = asyncio.create_task(attempts.make(runtime, hanging, channels, []))
+    await asyncio.sleep(0.05)
+
+    await attempts.make(runtime, [claim_of(2, "webhook")], channels, made)
+
+    assert [type(each.result) for each in made] == [LaneFullError]
+    assert not isinstance(made[0].result, Transient)
+    with pytest.raises(TimeoutError):
+        await stuck
