@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
+
+import psycopg2
 
 from bench.peers import alertmanager
 from bench.processes import cpu_by_role, difference
@@ -30,6 +33,7 @@ def storm(stack: Stack, sizes: Sizes) -> Scenario:
     """Measure all of them against one receiver."""
     rates = [_bare(stack, kind, sizes.alerts) for kind in ("aiohttp", "httpx")]
     rates.append(_commits(stack, sizes.alerts))
+    rates.append(_prototype(stack, sizes.alerts))
     ours, latency, arrivals = _tocsin(stack, sizes.alerts)
     rates.append(ours)
     rates.append(_one_by_one(stack, sizes.slow_peer))
@@ -64,6 +68,7 @@ def storm(stack: Stack, sizes: Sizes) -> Scenario:
             f"One by one, an alert a call, Tocsin gets {sizes.slow_peer:,} alerts from one thread of one producer.",
             "The polling worker and Apprise send as many: more would only take longer.",
             "The database's ceiling is four inserts and four commits for a hundred notifications, in eight threads.",
+            "The design, bare, makes the same commits, messages and requests, and no more (`bench/prototype.py`).",
             *missing,
         ],
     )
@@ -130,6 +135,39 @@ def _commits(stack: Stack, count: int) -> Rate:
             "PostgreSQL, rows of the record", "ceiling", [command] * processes, each * processes,
             environment=tocsin.environment,
         )  # fmt: skip
+
+
+def _prototype(stack: Stack, count: int) -> Rate:
+    database, broker = stack.postgres.create_database(), stack.rabbitmq.create_vhost()
+    environment = {"BENCH_DATABASE": database, "BENCH_BROKER_URL": broker, "BENCH_URL": stack.nginx.url}
+    environment["PATH"] = "/usr/bin:/bin"
+    produce = ("bench.prototype", "produce", "--count", str(count))
+    work = ("bench.prototype", "work", "--threads", str(stack.workers.threads))
+    with contextlib.ExitStack() as programs:
+        programs.callback(stack.postgres.drop_database, database)
+        programs.callback(stack.rabbitmq.drop_vhost, broker)
+        producer = programs.enter_context(stack.program("producer", *produce, environment=environment))
+        producer.hear()
+        for _ in range(stack.workers.processes):
+            programs.enter_context(stack.program("workers", *work, environment=environment)).hear()
+        asking = programs.enter_context(contextlib.closing(psycopg2.connect(database)))
+        asking.autocommit = True
+        cursor = asking.cursor()
+
+        def unfinished() -> int:
+            cursor.execute("SELECT count(*) FROM jobs WHERE state <> 'COMPLETED'")
+            return int(cursor.fetchone()[0])
+
+        stack.nginx.restart_count()
+        before = cpu_by_role()
+        producer.say("go")
+        wait_until(lambda: stack.nginx.count() >= count, 300, "the prototype", describe=producer.tail)
+        ended, began = time.time(), producer.hear()["began"]
+        wait_until(lambda: not unfinished(), 30, "the prototype's record", describe=producer.tail)
+        cpu = difference(cpu_by_role(), before)
+    return Rate(
+        what="The design, bare (durable)", kind="ceiling", count=count, seconds=ended - began, cpu=cpu
+    )
 
 
 def _polling(stack: Stack, count: int) -> Rate:
