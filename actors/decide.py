@@ -87,7 +87,7 @@ def before_sending(  # noqa: PLR0911  # one line a reason, in the order that dec
     claim: Claim, channel: ChannelRef | None, *, max_retries: int, now: datetime
 ) -> Settlement | None:
     """What becomes of a claim without an attempt, or None: send it."""
-    if channel is None:
+    if channel is None or channel.tenant_id != claim.tenant_id:
         return Settlement(claim, DeliveryState.FAILED, Reason.CHANNEL_DELETED, counts_attempt=False)
     if claim.device_id != NO_DEVICE and claim.platform is None:
         return Settlement(claim, DeliveryState.FAILED, Reason.DEVICE_DELETED, counts_attempt=False)

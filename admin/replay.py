@@ -17,6 +17,7 @@ from peewee import JOIN
 from actors.onward import Inserted, hand_on_deliveries
 from admin.lookup import find_channel
 from model import bulk
+from model.audience import addressed
 from model.database import transaction, tuples, utcnow
 from model.jobs import time_to_live
 from model.ledger import lock_jobs
@@ -142,8 +143,12 @@ def _select(tenant_id: str, wanted: Filter, *, after: int, limit: int) -> list[A
             Device.disabled_at.alias("device_disabled_at"),
         )
         .join(Job, on=Delivery.job == Job.id)
-        .join(Channel, JOIN.LEFT_OUTER, on=Delivery.channel_id == Channel.id)
-        .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
+        .join(
+            Channel,
+            JOIN.LEFT_OUTER,
+            on=(Delivery.channel_id == Channel.id) & (Delivery.tenant_id == Channel.tenant),
+        )
+        .join(Device, JOIN.LEFT_OUTER, on=addressed())
         .where(condition & Delivery.id.in_(ids))
         .order_by(Delivery.id)
         .namedtuples()

@@ -10,7 +10,7 @@ from peewee import JOIN
 from model.database import tuples
 from model.preferences import DELIVER, Preference, Verdict
 from model.states import Reason
-from model.tables import Device, PreferenceRow
+from model.tables import Delivery, Device, PreferenceRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +44,18 @@ class Target:
 class _User:
     preference: Preference
     devices: list[tuple[int, str, bool, str]]
+
+
+def addressed() -> Any:
+    """The condition that a device is what a delivery is for, and still its user's.
+
+    A phone that changes hands keeps its row: what waits for its former owner is not for the new one.
+    """
+    return (
+        (Device.id == Delivery.device_id)
+        & (Device.tenant == Delivery.tenant_id)
+        & (Device.user_id == Delivery.user_id)
+    )
 
 
 def users_of(config: Mapping[str, Any], user_id: str | None) -> list[str] | None:

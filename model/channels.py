@@ -18,6 +18,7 @@ class ChannelRef:
     """A channel and its decrypted config."""
 
     channel_id: int
+    tenant_id: str
     channel_type: str
     is_enabled: bool
     health: str
@@ -36,13 +37,14 @@ def channels_of(channel_ids: Iterable[int]) -> dict[int, ChannelRef]:
     """Channels by id, from one query; one that was deleted is missing."""
     query = Channel.select(
         Channel.id,
+        Channel.tenant,
         Channel.channel_type,
         Channel.is_enabled,
         Channel.health,
         Channel.updated_at,
         Channel.config.cast("TEXT"),
     ).where(Channel.id.in_(sorted(set(channel_ids))))
-    return {row[0]: ChannelRef(*(*row[:5], _config(row[5]))) for row in tuples(query)}
+    return {row[0]: ChannelRef(*(*row[:6], _config(row[6]))) for row in tuples(query)}
 
 
 def _config(ciphertext: str) -> dict[str, Any]:

@@ -10,10 +10,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 from peewee import (  # type: ignore[attr-defined]  # its stubs lack the last one
+    SQL,
+    AutoField,
     DatabaseProxy,
     Field,
     InterfaceError,
     Model,
+    NodeList,
     OperationalError,
     SqliteDatabase,
     Value,
@@ -42,7 +45,9 @@ DATABASE_AWAY = (OperationalError, InterfaceError, MaxConnectionsExceeded)
 __all__ = [
     "DATABASE_AWAY",
     "BaseModel",
+    "BigIdField",
     "EncryptedJsonField",
+    "IdField",
     "JsonField",
     "UtcDateTimeField",
     "connection",
@@ -217,6 +222,24 @@ def execute_later(sql: str, params: tuple[Any, ...]) -> None:
 def tuples(query: Any) -> Iterator[tuple[Any, ...]]:
     """The rows of a query as tuples. Peewee's stubs would have `query.tuples()` be models still."""
     return iter(query.tuples())
+
+
+class IdField(AutoField):
+    """An id that is never given out again, of 32 bits in PostgreSQL.
+
+    SQLite would give one out again once the newest row is deleted, and what still waits for that channel or device
+    would go to the next one: https://www.sqlite.org/autoinc.html
+    """
+
+    def ddl(self, ctx: Any) -> Any:
+        """As Peewee's."""
+        return NodeList((super().ddl(ctx), SQL("AUTOINCREMENT"))) if is_sqlite() else super().ddl(ctx)
+
+
+class BigIdField(IdField):
+    """The same of 64 bits."""
+
+    field_type = "BIGAUTO"
 
 
 class UtcDateTimeField(Field):

@@ -120,6 +120,8 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
     Whether a later event exists, or an earlier one is under way, is asked only now: of two workers that claim
     two events of one alert at the same time, each has committed its claim before it looks for the other's, so
     at least one of them sees it. (Dekker's argument: raise the flag, then look.)
+
+    A device that is another user's now is as good as deleted; see audience.addressed.
     """
     if not claimed:
         return []
@@ -131,6 +133,7 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
         f"AND s.lease_until > {bulk.placeholder()}), "
         "v.platform, v.token, v.subscription, v.disabled_at IS NOT NULL "
         "FROM deliveries d JOIN notification_jobs j ON j.id = d.job_id LEFT JOIN devices v ON v.id = d.device_id "
+        "AND v.tenant_id = d.tenant_id AND v.user_id = d.user_id "
         f"WHERE {bulk.among('d.id')} ORDER BY d.id",
         (_stored(now), bulk.id_list(claimed)),
     ).fetchall()

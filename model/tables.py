@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from peewee import (
     SQL,
-    AutoField,
-    BigAutoField,
     BigIntegerField,
     BooleanField,
     CharField,
@@ -21,7 +19,15 @@ from peewee import (
     TextField,
 )
 
-from model.database import BaseModel, EncryptedJsonField, JsonField, UtcDateTimeField, utcnow
+from model.database import (
+    BaseModel,
+    BigIdField,
+    EncryptedJsonField,
+    IdField,
+    JsonField,
+    UtcDateTimeField,
+    utcnow,
+)
 from model.states import DeliveryState, JobState
 
 #: The device_id of a delivery to the channel itself. Not NULL: NULLs never conflict in a unique index.
@@ -44,7 +50,7 @@ class Tenant(BaseModel):
 class ApiKey(BaseModel):
     """Who may call. Only the hash of a key is kept."""
 
-    id = AutoField()
+    id = IdField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", backref="api_keys")
     tenant_id: str
     role = CharField(max_length=16)
@@ -63,7 +69,7 @@ class ApiKey(BaseModel):
 class Channel(BaseModel):
     """A destination of a tenant."""
 
-    id = AutoField()
+    id = IdField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", backref="channels")
     tenant_id: str
     name = CharField(max_length=255)
@@ -86,7 +92,7 @@ class Channel(BaseModel):
 class RoutingRule(BaseModel):
     """When a channel hears of an alert. The filters' meaning is in model.rules."""
 
-    id = AutoField()
+    id = IdField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", backref="rules")
     tenant_id: str
     channel = ForeignKeyField(Channel, on_delete="CASCADE", backref="rules")
@@ -115,7 +121,7 @@ class RoutingRule(BaseModel):
 class Alert(BaseModel):
     """One event of one alert: the intake ledger. Its id is the order of acceptance: what is later."""
 
-    id = BigAutoField()
+    id = BigIdField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
     tenant_id: str
     alert_id = CharField(max_length=255)
@@ -142,7 +148,7 @@ class Job(BaseModel):
     later. Channel and rule are soft references, and names are kept: the record outlives what it names.
     """
 
-    id = BigAutoField()
+    id = BigIdField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
     tenant_id: str
     alert_id = CharField(max_length=255)
@@ -186,7 +192,7 @@ class Job(BaseModel):
 class Delivery(BaseModel):
     """A job x a target: the channel itself, or a device."""
 
-    id = BigAutoField()
+    id = BigIdField()
     job = ForeignKeyField(Job, on_delete="CASCADE", index=False)
     job_id: int
     tenant_id = CharField(max_length=64)
@@ -219,7 +225,7 @@ class Delivery(BaseModel):
 class Device(BaseModel):
     """A user's phone or browser, unique in its app by `address_hash` (SHA-256 of token or endpoint)."""
 
-    id = BigAutoField()
+    id = BigIdField()
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
     tenant_id: str
     user_id = CharField(max_length=255)
@@ -259,7 +265,7 @@ class PreferenceRow(BaseModel):
 class LogEntry(BaseModel):
     """One attempt at one delivery. Append-only, without foreign keys: what it records stays true."""
 
-    id = BigAutoField()
+    id = BigIdField()
     tenant_id = CharField(max_length=64)
     job_id = BigIntegerField()
     delivery_id = BigIntegerField(index=True)

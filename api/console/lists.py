@@ -13,6 +13,7 @@ import orjson
 from peewee import JOIN, SQL, fn
 
 from api import cursors
+from model.audience import addressed
 from model.database import tuples, utcnow
 from model.states import DeliveryState, JobState
 from model.tables import Alert, Channel, Delivery, Device, Job, LogEntry, PreferenceRow
@@ -138,7 +139,7 @@ def deliveries(found: Job, cursor: str | None) -> Rows:
     after = cursors.decode("deliveries", cursor, width=1)
     query = (
         Delivery.select(Delivery, Device.platform.alias("platform"), Device.name.alias("device_name"))
-        .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
+        .join(Device, JOIN.LEFT_OUTER, on=addressed())
         .where(Delivery.job == found.id)
         .order_by(Delivery.id)
         .objects()
@@ -165,7 +166,7 @@ def dead(tenant_id: str, *, channel: int | None, reason: str, hours: int | None,
             Job.channel_name.alias("channel_name"), Job.severity.alias("severity"), Device.name.alias("device_name"),
         )
         .join(Job, on=Delivery.job == Job.id)
-        .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
+        .join(Device, JOIN.LEFT_OUTER, on=addressed())
         .where(
             (Job.tenant == tenant_id)
             & Job.state.in_(list(_WITH_DEAD))

@@ -101,13 +101,14 @@ class _Taker:
 def message_of(settings: Settings, job: Job, delivery: Delivery) -> Shown:
     """A delivery's message. Within a connection of the caller's."""
     channel = channels_of([job.channel_id]).get(job.channel_id)
-    if channel is None:
+    if channel is None or channel.tenant_id != job.tenant_id:
         return Shown(why_not="the channel was deleted, and with it how its messages are made")
     target = None
     if delivery.device_id != NO_DEVICE:
-        device = Device.get_or_none((Device.tenant == job.tenant_id) & (Device.id == delivery.device_id))
+        mine = (Device.tenant == job.tenant_id) & (Device.user_id == delivery.user_id)
+        device = Device.get_or_none(mine & (Device.id == delivery.device_id))
         if device is None:
-            return Shown(why_not="the device was deleted")
+            return Shown(why_not="the device was deleted, or is another user's now")
         # Its address is a secret too: nothing of the message depends on it but FCM's token, which is masked so.
         target = Target(device.id, device.user_id, device.platform, MASK, {})
     try:

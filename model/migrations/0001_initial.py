@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from peewee import (
     SQL,
-    BigAutoField,
+    AutoField,
     BigIntegerField,
     BooleanField,
     CharField,
@@ -16,6 +16,7 @@ from peewee import (
     ForeignKeyField,
     IntegerField,
     Model,
+    NodeList,
     SqliteDatabase,
     TextField,
 )
@@ -28,6 +29,22 @@ WATCHED = {
     "notification_routing_rules": "",
     "notification_channels": " OF name, channel_type, is_enabled",
 }
+
+
+class Id(AutoField):
+    """As model.database.IdField was when this was written."""
+
+    def ddl(self, ctx: Any) -> Any:
+        """As there."""
+        made = super().ddl(ctx)
+        is_sqlite = isinstance(self.model._meta.database, SqliteDatabase)  # noqa: SLF001  # Peewee's own name for it
+        return NodeList((made, SQL("AUTOINCREMENT"))) if is_sqlite else made
+
+
+class BigId(Id):
+    """As model.database.BigIdField was."""
+
+    field_type = "BIGAUTO"
 
 
 class Moment(Field):
@@ -51,7 +68,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             table_name = "tenants"
 
     class Alert(Frozen):
-        id = BigAutoField()
+        id = BigId()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
         alert_id = CharField()
         event_type = CharField(max_length=16)
@@ -68,6 +85,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             indexes = ((("tenant", "alert_id", "event_type"), True), (("tenant", "id"), False))
 
     class ApiKey(Frozen):
+        id = Id()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE")
         role = CharField(max_length=16)
         name = CharField()
@@ -80,6 +98,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             table_name = "api_keys"
 
     class Channel(Frozen):
+        id = Id()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE")
         name = CharField()
         channel_type = CharField(max_length=32)
@@ -96,7 +115,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             indexes = ((("tenant", "name"), True),)
 
     class Job(Frozen):
-        id = BigAutoField()
+        id = BigId()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
         alert_id = CharField()
         deliver_on_event = CharField(max_length=16)
@@ -134,7 +153,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             )
 
     class Delivery(Frozen):
-        id = BigAutoField()
+        id = BigId()
         job = ForeignKeyField(Job, on_delete="CASCADE", index=False)
         tenant_id = CharField(max_length=64)
         channel_id = IntegerField()
@@ -161,7 +180,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             indexes = ((("job", "device_id"), True),)
 
     class Device(Frozen):
-        id = BigAutoField()
+        id = BigId()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
         user_id = CharField()
         platform = CharField(max_length=16)
@@ -182,7 +201,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             )
 
     class LogEntry(Frozen):
-        id = BigAutoField()
+        id = BigId()
         tenant_id = CharField(max_length=64)
         job_id = BigIntegerField()
         delivery_id = BigIntegerField(index=True)
@@ -211,6 +230,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             primary_key = CompositeKey("tenant", "user_id")
 
     class RoutingRule(Frozen):
+        id = Id()
         tenant = ForeignKeyField(Tenant, on_delete="CASCADE")
         channel = ForeignKeyField(Channel, on_delete="CASCADE")
         name = CharField()

@@ -134,6 +134,19 @@ def test_a_claim_carries_what_is_needed_to_make_it() -> None:
 
 
 @pytest.mark.usefixtures("acme")
+def test_what_waits_for_a_devices_former_owner_is_not_for_the_new_one() -> None:
+    device = Device.create(tenant="acme", user_id="bob", platform="ios", token="t", address_hash="h")
+    job = make_job(channel_type="push")
+    (former,) = make_deliveries(job, 1, device_id=device.id, user_id="alice", sender="apns")
+    (foreign,) = make_deliveries(
+        make_job(make_tenant("other"), channel_type="push"), 1, tenant_id="other", device_id=device.id,
+        user_id="bob", sender="apns",
+    )  # fmt: skip
+
+    assert [(claim.platform, claim.token) for claim in _claim([former, foreign])] == [(None, None)] * 2
+
+
+@pytest.mark.usefixtures("acme")
 def test_a_later_event_and_an_earlier_one_under_way_are_seen() -> None:
     # Given OPEN, being sent to one of two devices, and CLOSED, of one alert on one channel; and what looks like them
     opened = make_job(sequence=5, targets=2)

@@ -178,3 +178,13 @@ def test_a_tenant_goes_with_all_that_is_its_own(database_url: str) -> None:
 def test_nothing_belongs_to_a_tenant_that_is_not_there(database_url: str) -> None:
     with open_test_database(database_url), connection(), pytest.raises(IntegrityError):
         make_channel("nobody")
+
+
+def test_no_id_is_given_out_again(database_url: str) -> None:
+    with open_test_database(database_url), connection():
+        for tenant_id in ("acme", "other"):
+            make_tenant(tenant_id)
+        gone = make_channel("acme")
+        Channel.delete().where(Channel.id == gone).execute()
+
+        assert make_channel("other") > gone

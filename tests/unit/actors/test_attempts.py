@@ -53,7 +53,7 @@ def claim_of(number: int, sender: str, *, is_critical: bool = False) -> Claim:
 
 
 def channel_of(channel_type: str, config: dict[str, Any]) -> dict[int, ChannelRef]:
-    return {1: ChannelRef(1, channel_type, True, "ok", datetime.now(UTC), config)}
+    return {1: ChannelRef(1, "acme", channel_type, True, "ok", datetime.now(UTC), config)}
 
 
 class SomeHang(Sender[WebhookConfig]):

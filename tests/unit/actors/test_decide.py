@@ -29,7 +29,7 @@ from senders.outcomes import (
 
 NOW = datetime(2026, 3, 28, 12, tzinfo=UTC)
 PAUSE = timedelta(seconds=7)
-CHANNEL = ChannelRef(10, "push", is_enabled=True, health="ok", updated_at=NOW, config={})
+CHANNEL = ChannelRef(10, "acme", "push", is_enabled=True, health="ok", updated_at=NOW, config={})
 
 
 def _claim(**fields: Any) -> Claim:
@@ -70,6 +70,7 @@ def _after(
 # Worst first: a claim to which several apply gets the first one's reason.
 BARRIERS: list[tuple[dict[str, Any], ChannelRef | None, DeliveryState, Reason]] = [
     ({}, None, DeliveryState.FAILED, Reason.CHANNEL_DELETED),
+    ({}, replace(CHANNEL, tenant_id="other"), DeliveryState.FAILED, Reason.CHANNEL_DELETED),
     ({"platform": None}, CHANNEL, DeliveryState.FAILED, Reason.DEVICE_DELETED),
     ({"later": True}, CHANNEL, DeliveryState.SUPERSEDED, Reason.LATER_EVENT),
     ({"expires_at": NOW}, CHANNEL, DeliveryState.EXPIRED, Reason.TOO_LATE),

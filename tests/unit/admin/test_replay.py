@@ -71,18 +71,19 @@ def test_what_cannot_succeed_is_skipped_and_said_and_what_was_superseded_stays()
         for number in range(2)
     ]  # fmt: skip
     for sequence, device in enumerate([*ids, 99_999], start=1):
-        failed_job(channel, sequence, device_id=device)
+        failed_job(channel, sequence, device_id=device, user_id="alice")
+    failed_job(channel, 8, device_id=ids[0], user_id="its former owner")
     job = make_job(sequence=9, alert_id="9", channel_id=channel, state=JobState.SUPERSEDED, superseded=1)
     make_deliveries(job, state=DeliveryState.SUPERSEDED, channel_id=channel, device_id=0, **DEAD)
 
     assert run(channel="ops").document() == {
-        "deliveries": 1, "jobs": 1, "skipped": {"device_disabled": 1, "device_deleted": 1},
+        "deliveries": 1, "jobs": 1, "skipped": {"device_disabled": 1, "device_deleted": 2},
     }  # fmt: skip
     ledger.conservation()
     Channel.update(is_enabled=False).execute()
-    assert run().skipped == {"channel_disabled": 2}
+    assert run().skipped == {"channel_disabled": 3}
     Channel.delete().where(Channel.id == channel).execute()
-    assert run().skipped == {"channel_deleted": 2}
+    assert run().skipped == {"channel_deleted": 3}
     assert Delivery.get(Delivery.job == job).state == "SUPERSEDED"
 
 
@@ -110,7 +111,9 @@ def test_filters_choose_and_other_tenants_are_out_of_reach() -> None:
 def test_thousands_go_in_batches_up_to_the_limit() -> None:
     channel = make_channel()
     job = make_job(channel_id=channel, targets=2500, failed=2500, state=JobState.FAILED)
-    make_deliveries(job, 2500, state=DeliveryState.FAILED, channel_id=channel, sender="ios", **DEAD)
+    make_deliveries(
+        job, 2500, state=DeliveryState.FAILED, channel_id=channel, sender="ios", user_id="u", **DEAD
+    )
     Device.insert_many([
         {"id": number, "tenant": "acme", "user_id": "u", "platform": "ios", "address_hash": str(number)}
         for number in range(1, 2501)
