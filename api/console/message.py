@@ -8,6 +8,7 @@ stand.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.utils import parseaddr
@@ -155,13 +156,11 @@ def _make(settings: Settings, channel_type: str, sender: str, notification: Noti
         SendError: it cannot be made.
     """
     if sender in _HTTP:
-        coroutine = _HTTP[sender](settings, _Taker()).send(notification)
         try:
-            coroutine.send(None)
+            # A loop of its own, in this thread: a sender may want to know the time.
+            asyncio.run(_HTTP[sender](settings, _Taker()).send(notification))
         except _Taken as taken:
             return taken.content
-        finally:
-            coroutine.close()
     make = _MAKERS.get(sender) or _MAKERS.get(channel_type)
     return make(settings, notification) if make else _plain(settings, notification)
 

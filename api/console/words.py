@@ -46,7 +46,7 @@ REASONS: Final[dict[str, str]] = {
     ),
     "exhausted": "failed transiently at every attempt; tocsin replay when the far side is back",
     "channel_deleted": "it was deleted after the job was made",
-    "device_deleted": "it was deleted after the job was made",
+    "device_deleted": "it was deleted after the job was made, or is another user's now",
     "internal": "an error in Tocsin; the worker's log has it whole; please report it",
     "later_event": "for example CLOSED, while OPEN still waited",
     "too_late": "the deadline by severity passed: 1 h (info), 4 h (warning), 12 h (error), 24 h (critical)",

@@ -283,7 +283,7 @@ def _delivery(kind: str, config: dict[str, Any], platform: str | None = None) ->
         ).id
     sender = {"ios": "apns", "android": "fcm", "web": "webpush"}.get(platform or "", kind)
     (delivery,) = make_deliveries(job_id, channel_id=channel.id, sender=sender)
-    Delivery.update(device_id=device).where(Delivery.id == delivery).execute()
+    Delivery.update(device_id=device, user_id="alice").where(Delivery.id == delivery).execute()
     return Job.get_by_id(job_id), Delivery.get_by_id(delivery)
 
 
