@@ -13,7 +13,7 @@ import dramatiq
 import pika
 from dramatiq.broker import MessageProxy
 from dramatiq.common import xq_name
-from dramatiq.middleware import CurrentMessage
+from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
 
 from actors.broker import broker
 from actors.intake import dispatch_alerts
@@ -38,8 +38,8 @@ log = get_logger(__name__)
 
 
 def _database_is_away(_retries: int, error: BaseException) -> bool:
-    """However often: there is no other copy."""
-    return isinstance(error, DATABASE_AWAY)
+    """However often: there is no other copy. A database that hangs shows itself by the time limit alone."""
+    return isinstance(error, (*DATABASE_AWAY, TimeLimitExceeded))
 
 
 @dramatiq.actor(queue_name=ACCEPT, priority=FRONT, retry_when=_database_is_away, max_backoff=60_000)

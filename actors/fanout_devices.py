@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 
 from actors import record
 from actors.broker import runtime
+from actors.handing import batches
 from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
 from actors.roads import CRITICAL, FANOUT, FRONT, URGENT
 from config.metrics import metrics
 from model import bulk, ledger
 from model.audience import audience
-from model.database import among, is_sqlite, transaction, utcnow
+from model.database import among, connection, is_sqlite, transaction, tuples, utcnow
 from model.jobs import delivery_row, time_to_live
 from model.states import DeliveryState, EventType, JobState, Reason
-from model.tables import Channel, Delivery, Job
+from model.tables import Channel, Delivery, Device, Job
 from senders.registry import PLATFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from model.audience import Target
@@ -33,30 +35,55 @@ if TYPE_CHECKING:
 #: Deliveries of one statement. Ten thousand devices are ten statements, and no statement is a hundred megabytes.
 CHUNK = 1000
 
+#: Targets of one transaction, about, but for a single job that has more: its rows are in memory, and its jobs locked.
+TARGETS = 20_000
+
 
 def _fan_out(job_ids: list[int]) -> None:
     """Turn push jobs into deliveries, and send on what is to be sent now, each lane by itself."""
+    for some in batches(job_ids, _jobs_at_once(job_ids)):
+        _fan_out_together(some)
+
+
+def _jobs_at_once(job_ids: Sequence[int]) -> int:
+    """How many of these jobs one transaction may have: each may be for all devices of its tenant."""
+    if len(job_ids) == 1:
+        return 1
+    with connection():
+        tenants = {row[0] for row in tuples(Job.select(Job.tenant).where(among(Job.id, job_ids)))}
+        # No more of them are counted than make a difference.
+        counts = [Device.select().where(Device.tenant == each).limit(TARGETS).count() for each in tenants]
+    devices = max(counts, default=0)
+    return max(1, TARGETS // max(1, devices))
+
+
+def _fan_out_together(job_ids: Sequence[int]) -> None:
     now, began = utcnow(), time.monotonic()
+    suppressed: Counter[tuple[int, str, str]] = Counter()
+    deliveries: list[Inserted] = []
     with transaction():
         jobs = _new_jobs(job_ids)
         audiences = audience(jobs, _configs(jobs), now=now)
-        finished = []
-        rows: list[bulk.Row] = []
-        for job in jobs:
-            mine = [_delivery_row(job, target, now) for target in audiences[job.id]]
-            rows += mine
-            finished.append(_fanned_out(job, mine, now))
-        if len({(job.tenant_id, job.alert_id, job.channel_id) for job in jobs}) == len(jobs):
-            # As in match_rules: what ends an alert ends what is not claimed.
-            rows = claim_own(rows, now)
-        deliveries = []
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            inserted = bulk.insert(Delivery, chunk, ignore_conflicts=True, returning=Inserted._fields)
+        # As in match_rules: what ends an alert ends what is not claimed.
+        is_each_alone = len({(job.tenant_id, job.alert_id, job.channel_id) for job in jobs}) == len(jobs)
+        claims = is_each_alone and sum(map(len, audiences.values())) <= CHUNK
+        # Made as they are inserted: PostgreSQL ends a transaction that says nothing for long.
+        rows = (_delivery_row(job, target, now) for job in jobs for target in audiences[job.id])
+        while chunk := list(islice(rows, CHUNK)):
+            suppressed.update(
+                (row["job_id"], row["sender"], row["reason"])
+                for row in chunk
+                if row["state"] == DeliveryState.SUPPRESSED
+            )
+            inserted = bulk.insert(
+                Delivery, claim_own(chunk, now) if claims else chunk,
+                ignore_conflicts=True, returning=Inserted._fields,
+            )  # fmt: skip
             deliveries += [Inserted(*row) for row in inserted]
+        finished = [_fanned_out(job, len(audiences[job.id]), suppressed, now) for job in jobs]
         bulk.update(Job, finished)
     supersede_earlier([job.id for job in jobs if job.deliver_on_event != EventType.OPEN], now)
-    _observe(rows)
+    _observe(suppressed)
     record.jobs_ended(_ended_at_once(jobs, finished), runtime.settings, now=now)
     hand_on_deliveries(deliveries)
     deliver_own(deliveries, now, began)
@@ -92,16 +119,18 @@ def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
     )  # fmt: skip
 
 
-def _fanned_out(job: Job, rows: Sequence[bulk.Row], now: datetime) -> bulk.Row:
+def _fanned_out(
+    job: Job, targets: int, suppressed: Mapping[tuple[int, str, str], int], now: datetime
+) -> bulk.Row:
     """The job's row after its fan-out: PROCESSING, or ended at once where nothing is to be sent."""
-    counts = Counter({"suppressed": sum(row["state"] == DeliveryState.SUPPRESSED for row in rows)})
-    state = ledger.job_state(len(rows), counts)
+    counts = Counter({"suppressed": sum(number for (of, *_), number in suppressed.items() if of == job.id)})
+    state = ledger.job_state(targets, counts)
     return {
         "id": job.id,
-        "targets": len(rows),
+        "targets": targets,
         "suppressed": counts["suppressed"],
         "state": state,
-        "reason": None if rows else Reason.NO_DEVICES,
+        "reason": None if targets else Reason.NO_DEVICES,
         "finished_at": now if state.is_final else None,
         "sweep_at": None,
     }
@@ -115,8 +144,7 @@ def _ended_at_once(jobs: Sequence[Job], finished: Sequence[bulk.Row]) -> list[le
     ]
 
 
-def _observe(rows: Iterable[bulk.Row]) -> None:
+def _observe(suppressed: Mapping[tuple[int, str, str], int]) -> None:
     """Count what ended here: every suppression is a delivery that was not made, with a reason."""
-    for row in rows:
-        if row["state"] == DeliveryState.SUPPRESSED:
-            metrics().deliveries.labels(row["sender"], row["state"], row["reason"]).inc()
+    for (_, sender, reason), number in suppressed.items():
+        metrics().deliveries.labels(sender, DeliveryState.SUPPRESSED, reason).inc(number)

@@ -40,6 +40,10 @@ TABLES: dict[str, Any] = {
 #: One destination: a sender and a channel; of a push service all channels together, and NO_DEVICE.
 Lane = tuple[str, int]
 
+#: Push services that all tenants share. Browsers name their own, any address that their users like: a channel's dead
+#: ones must hold up no other channel's.
+SERVICES = frozenset({PLATFORMS["ios"], PLATFORMS["android"]})
+
 #: Ids of one statement: well below SQLite's limit of 32,766 parameters.
 LIMIT = 10_000
 
@@ -97,7 +101,7 @@ def hand_on(
 
 def lane_of(sender: str, channel_id: int) -> Lane:
     """What one message speaks of: one channel, or one push service. So destinations do not wait for each other."""
-    return (sender, NO_DEVICE if sender in PLATFORMS.values() else channel_id)
+    return (sender, NO_DEVICE if sender in SERVICES else channel_id)
 
 
 def leave_to_the_sweep(actor: Actor[[list[int]], None], ids: Sequence[int]) -> None:

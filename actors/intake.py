@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import runtime
@@ -68,6 +69,9 @@ def dispatch_alerts(
         metrics().alerts.labels("rejected").inc(len(given))
         raise
     now = utcnow()
+    # In one order, whatever the caller's: two calls with alerts in common would wait for each other. One alert's events
+    # stay as they are.
+    parsed.sort(key=attrgetter("key"))
     rows: list[bulk.Row] = [
         {
             "tenant_id": tenant_id,

@@ -14,7 +14,7 @@ from peewee import fn
 
 from actors.broker import runtime
 from actors.fanout_devices import fanout_critical, fanout_devices
-from actors.handing import BATCH, hand_on
+from actors.handing import BATCH, batches, hand_on
 from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
 from actors.record import PUSH
 from actors.roads import CRITICAL, FRONT, MATCH, URGENT
@@ -134,7 +134,12 @@ def _insert(jobs: Sequence[bulk.Row]) -> list[_Made]:
     columns = (
         "id", "tenant_id", "channel_id", "channel_type", "deliver_on_event", "expires_at", "is_critical"
     )  # fmt: skip
-    return [_Made(*row) for row in bulk.insert(Job, jobs, ignore_conflicts=True, returning=columns)]
+    # Each has a copy of its alert, which may have a quarter of a megabyte: no statement speaks of more than a batch.
+    return [
+        _Made(*row)
+        for batch in batches(jobs)
+        for row in bulk.insert(Job, batch, ignore_conflicts=True, returning=columns)
+    ]
 
 
 def _deliveries_of(jobs: Sequence[_Made], now: datetime, *, claims: bool) -> list[Inserted]:

@@ -22,17 +22,18 @@ from typing import TYPE_CHECKING, Any
 from actors.broker import runtime
 from actors.deliver import deliver, deliver_critical, deliver_later
 from actors.fanout_devices import fanout_critical, fanout_devices
-from actors.handing import BATCH, BROKER_AWAY, hand_on, lane_of, leave_to_the_sweep
+from actors.handing import BATCH, BROKER_AWAY, batches, hand_on, lane_of, leave_to_the_sweep
 from actors.match_rules import match_critical, match_rules
 from config.logging import get_logger
 from config.metrics import metrics
-from model.database import connection, transaction, utcnow
+from model.database import among, connection, is_sqlite, transaction, tuples, utcnow
+from model.jobs import is_critical
 from model.states import DeliveryState
 from model.tables import Alert, Delivery, Job, SweepLease
 from model.tallies import TallyName, tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from dramatiq import Actor
@@ -59,8 +60,8 @@ def sweep() -> dict[str, int]:
         if not _take_lease(now):
             return {}
         return {
-            "match": _sweep_stage("match", Alert, (match_rules, match_critical), now),
-            "fanout": _sweep_stage("fanout", Job, (fanout_devices, fanout_critical), now),
+            "match": _sweep_stage("match", Alert, (match_rules, match_critical), _urgent_alerts, now),
+            "fanout": _sweep_stage("fanout", Job, (fanout_devices, fanout_critical), _urgent_jobs, now),
             "deliver": _sweep_deliveries(now, is_critical=True) + _sweep_deliveries(now, is_critical=False),
         }
 
@@ -106,19 +107,20 @@ def _due(
     if only is not None:
         condition &= only
     with transaction():
-        rows = list(
+        query = (
             table.select(table.id, table.sweeps, *extra)
             .where(condition)
             .order_by(table.sweep_at)
             .limit(LIMIT)
-            .tuples()
         )
+        # What somebody works on at this moment is not lost, and once it has ended it must not be marked as due again.
+        rows = list(tuples(query if is_sqlite() else query.for_update("FOR UPDATE SKIP LOCKED")))
         by_sweeps: dict[int, list[int]] = {}
         for row in rows:
             by_sweeps.setdefault(min(row[1] + 1, DOUBLINGS), []).append(row[0])
         for sweeps, ids in by_sweeps.items():
             table.update(sweep_at=now + grace * 2**sweeps, sweeps=table.sweeps + 1).where(
-                table.id.in_(ids)
+                table.id.in_(ids) & table.sweep_at.is_null(False)
             ).execute()
     return rows
 
@@ -166,16 +168,39 @@ def _send_on(actor: Actor[[list[int]], None], groups: Iterable[Sequence[tuple[An
     return taken
 
 
-def _sweep_stage(name: str, table: Any, roads: tuple[Actor[[list[int]], None], ...], now: datetime) -> int:
+def _sweep_stage(
+    name: str,
+    table: Any,
+    roads: tuple[Actor[[list[int]], None], Actor[[list[int]], None]],
+    urgent_of: Callable[[list[int]], set[int]],
+    now: datetime,
+) -> int:
+    """Sweep alerts or jobs, each on its road: that of the rest, and that of the critical ones."""
     idle = _is_idle(*roads)
     total = 0
     for _ in range(ROUNDS if idle is not None else 0):
         rows = _due(table, now, idle=bool(idle))
         total += len(rows)
-        if not _send_on(roads[0], [rows]) or len(rows) < LIMIT:
+        urgent = urgent_of([row[0] for row in rows])
+        taken = _send_on(roads[1], [[row for row in rows if row[0] in urgent]])
+        taken = _send_on(roads[0], [[row for row in rows if row[0] not in urgent]]) and taken
+        if not taken or len(rows) < LIMIT:
             break
     _tell(name, total)
     return total
+
+
+def _urgent_alerts(ids: list[int]) -> set[int]:
+    found: set[int] = set()
+    # Not all at once: an alert may have a quarter of a megabyte.
+    for batch in batches(ids):
+        query = Alert.select(Alert.id, Alert.payload).where(among(Alert.id, batch))
+        found |= {number for number, payload in tuples(query) if is_critical(runtime.settings, payload)}
+    return found
+
+
+def _urgent_jobs(ids: list[int]) -> set[int]:
+    return {row[0] for row in tuples(Job.select(Job.id).where(among(Job.id, ids) & Job.is_critical))}
 
 
 def _sweep_deliveries(now: datetime, *, is_critical: bool) -> int:

@@ -15,7 +15,9 @@ import pika
 import pytest
 from cryptography.fernet import Fernet
 from dramatiq import Worker
+from dramatiq.middleware import TimeLimitExceeded
 from dramatiq.worker import _WorkerMiddleware
+from peewee import OperationalError
 
 import actors
 from actors import accept_alerts
@@ -193,3 +195,14 @@ def test_on_rabbitmq_by_the_documented_shell_lines_and_by_plain_amqp(
         finally:
             process.terminate()
             process.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("error", "comes_again"),
+    [(OperationalError("away"), True), (TimeLimitExceeded("hangs"), True), (ValueError("a bug"), False)],
+)
+def test_the_only_copy_comes_again_while_the_database_is_away_or_hangs(
+    error: BaseException,
+    comes_again: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    assert accept_alerts.options["retry_when"](1000, error) is comes_again

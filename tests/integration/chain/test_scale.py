@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import actors
-from model.database import connection
+from model.database import connection, utcnow
 from model.tables import Alert, Delivery, Job
 
 if TYPE_CHECKING:
     import pytest
 
     from tests.integration.chain.conftest import Chain
+
+#: Its actor has the module's name in the package.
+fanout = importlib.import_module("actors.fanout_devices")
 
 #: Statements that one batch of a hundred may take at each step, transaction brackets included.
 A_BATCH = 12
@@ -92,3 +97,60 @@ def test_a_fan_out_to_thousands_of_devices(chain: Chain) -> None:
     chain.until(lambda: len(chain.far.apns.received) >= 2500, within=40)
     chain.settled()
     assert chain.totals()["delivered"] == 2500
+
+
+def test_many_fan_outs_to_many_devices_take_a_transaction_each(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given room for two jobs' targets in a transaction
+    monkeypatch.setattr(fanout, "TARGETS", 60)
+    monkeypatch.setattr(fanout, "CHUNK", 7)
+    together: list[int] = []
+    fan_out = fanout._fan_out_together
+
+    def counted(ids: list[int]) -> None:
+        together.append(len(ids))
+        fan_out(ids)
+
+    monkeypatch.setattr(fanout, "_fan_out_together", counted)
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    for number in range(30):
+        chain.device(f"u{number}", disabled_at=utcnow() if number == 7 else None)
+    chain.stop()
+    # When five jobs wait
+    for number in range(5):
+        chain.send({"alert_id": number})
+    with connection():
+        alerts = [alert.id for alert in Alert.select()]
+    actors.match_rules.fn(alerts)
+    actors.broker.flush_all()
+    actors.fanout_devices.fn([job.id for job in chain.jobs()])
+    # Then no more than two are fanned out together, and each finds all devices
+    assert together == [2, 2, 1]
+    assert [(job.targets, job.suppressed) for job in chain.jobs()] == [(30, 1)] * 5
+    chain.start()
+    with connection():
+        Delivery.update(sweep_at=utcnow()).where(Delivery.state == "PENDING").execute()
+    chain.until(lambda: len(chain.far.apns.received) == 5 * 29)
+    chain.settled()
+
+
+def test_calls_with_the_same_alerts_in_another_order_do_not_wait_for_each_other(chain: Chain) -> None:
+    chain.stop()
+    alerts = [{"alert_id": f"a-{number}"} for number in range(1000)]
+    accepted: list[int] = []
+
+    def accept(some: list[dict[str, str]]) -> None:
+        accepted.append(chain.send(*some).accepted)
+
+    for start in range(3):
+        mine = [{"alert_id": f"{start}-{each['alert_id']}"} for each in alerts]
+        calls = [threading.Thread(target=accept, args=(order,)) for order in (mine, mine[::-1])]
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join()
+    assert len(accepted) == 6, "a call failed"
+    assert sum(accepted) == 3000
+    with connection():
+        Alert.delete().execute()

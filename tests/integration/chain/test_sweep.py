@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import actors
 from actors.sweep import HOLDER
-from model.database import connection, utcnow
+from model.database import connection, is_sqlite, transaction, utcnow
 from model.tables import Alert, Delivery, Job, SweepLease
+from tests.integration.chain.conftest import TENANT
+from tests.support.database import make_job
 
 if TYPE_CHECKING:
     from tests.integration.chain.conftest import Chain
@@ -66,6 +69,60 @@ def test_what_is_under_way_is_left_alone(chain: Chain) -> None:
     with connection():
         Delivery.update(lease_until=utcnow() + timedelta(minutes=1)).execute()
         assert actors.sweep() == {"match": 0, "fanout": 0, "deliver": 0}
+
+
+def test_what_somebody_is_settling_is_neither_waited_for_nor_marked_as_due(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"))
+    _lose_everything_at(chain, "deliver")
+    if is_sqlite():
+        pytest.skip("of PostgreSQL: SQLite's writers are alone")
+    # Given a worker that has locked what is due, and ends it
+    held, may_end = threading.Event(), threading.Event()
+
+    def settle() -> None:
+        with connection(), transaction():
+            Delivery.update(state="DELIVERED", sweep_at=None).execute()
+            held.set()
+            may_end.wait(10)
+
+    worker = threading.Thread(target=settle)
+    worker.start()
+    assert held.wait(10)
+    # When the sweep comes meanwhile
+    swept = actors.sweep()
+    may_end.set()
+    worker.join()
+    # Then it leaves the row alone
+    assert swept["deliver"] == 0
+    with connection():
+        assert Delivery.get().sweep_at is None
+        Job.update(state="COMPLETED", delivered=1).execute()
+
+
+@pytest.mark.parametrize("step", ["match", "fanout"])
+def test_critical_alerts_that_are_sent_on_keep_their_road(chain: Chain, step: str) -> None:
+    phones = chain.channel("phones", "push", all_users=True)
+    chain.rule(phones)
+    chain.stop()
+    accepted = chain.send({"alert_id": 1, "severity": 4}, {"alert_id": 2, "severity": 1})
+    if step == "fanout":
+        with connection():
+            for sequence, is_critical in zip(accepted.ids, (True, False), strict=True):
+                make_job(TENANT, sequence=sequence, alert_id=str(sequence), channel_id=phones.id, channel_type="push",
+                    is_critical=is_critical, state="PENDING", targets=0, sweep_at=utcnow() - LONG_AGO)  # fmt: skip
+            Alert.update(matched_at=utcnow(), sweep_at=None).execute()
+    actors.broker.flush_all()
+    with connection():
+        Alert.update(sweep_at=utcnow() - LONG_AGO).where(Alert.sweep_at.is_null(False)).execute()
+
+    assert actors.sweep()[step] == 2
+
+    rest, critical = {"match": ("match", "critical"), "fanout": ("fanout", "critical")}[step]
+    broker: Any = actors.broker
+    assert (broker.waiting(f"tocsin.{rest}"), broker.waiting(f"tocsin.{critical}")) == (1, 1)
+    actors.broker.flush_all()
+    with connection():
+        Job.delete().execute()
 
 
 def test_one_process_sweeps_at_a_time(chain: Chain) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pika.exceptions import AMQPConnectionError
 from structlog.testing import capture_logs
 
-from actors.handing import BATCH, batches, hand_on
+from actors.handing import BATCH, batches, hand_on, lane_of
 from actors.memory import MemoryBroker
 from model.database import connection, tuples, utcnow
 from model.tables import Delivery
@@ -123,3 +123,11 @@ def test_an_error_of_ours_is_not_taken_for_an_absence() -> None:
 
     with pytest.raises(TypeError, match="a bug"):
         hand_on(_actor(broker), [1])
+
+
+def test_a_push_service_is_one_destination_and_each_channels_browsers_are_another() -> None:
+    assert lane_of("apns", 1) == lane_of("apns", 2)
+    assert lane_of("fcm", 1) == lane_of("fcm", 2)
+    # A browser's push service is whatever address its user gives: no other tenant's must wait for it.
+    assert lane_of("webpush", 1) != lane_of("webpush", 2)
+    assert lane_of("slack", 1) != lane_of("slack", 2)
