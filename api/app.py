@@ -16,7 +16,7 @@ from api.limits import Buckets, Limits
 from api.middleware import RequestContext
 from api.responses import Json
 from api.routes import alerts, channels, health, ingest, jobs, rules, users
-from api.work import PUBLISHERS, TESTERS, Workshop
+from api.work import FEWEST, INTAKE, PROBES, PUBLISHERS, TESTERS, Workshop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,10 +72,13 @@ def create_app(settings: Settings, *, limits: Limits | None = None, worker: Work
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """What lives as long as the app: its threads, and the senders for channel tests on a loop of their own."""
     settings = app.state.settings
-    # A thread asks for a connection at some time or other. Fewer threads than connections: none waits for one.
-    threads = settings.database_pool - PUBLISHERS - TESTERS - WORKERS_SHARE
-    anyio.to_thread.current_default_thread_limiter().total_tokens = max(2, threads)
-    app.state.workshop = Workshop()
+    # A thread asks for a connection at some time or other. Fewer threads than connections: none waits for one. Beside
+    # an embedded worker the default pool has fewer, but six that nobody keeps from intake for longer than a moment.
+    taken = INTAKE + PUBLISHERS + TESTERS + PROBES + (WORKERS_SHARE if app.state.worker is not None else 0)
+    spare = settings.database_pool - taken
+    console = max(FEWEST, spare // 2)
+    anyio.to_thread.current_default_thread_limiter().total_tokens = console
+    app.state.workshop = Workshop(max(FEWEST, spare - console))
     app.state.runtime = Runtime(settings)
     app.state.runtime.start()
     try:

@@ -12,17 +12,18 @@ A key fixes the tenant. It is looked up at each request, so that a revoked one e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from admin.keys import ROLES, verify_key
 from api.problems import ProblemError, too_often
+from api.work import accepting, reading
 from model.database import connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from admin.keys import Role
 
@@ -50,17 +51,12 @@ class Caller:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-def identify(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Caller:
+def identify(request: Request, key: str) -> Caller:
     """The caller, by the key in the Authorization header. Runs in a thread: it asks the database.
 
     Raises:
-        ProblemError: 401 without a valid key; 429 for too many requests, or too many wrong keys.
+        ProblemError: 401 where it is none; 429 for too many requests, or too many wrong keys.
     """
-    if credentials is None:
-        raise _unknown("give a key: `Authorization: Bearer KEY`", "")
-    key = credentials.credentials
     row = None
     if len(key) <= LONGEST:
         with connection():
@@ -78,14 +74,20 @@ def identify(
     return caller
 
 
-def require(role: Role) -> Callable[..., Caller]:
-    """The dependency of a call that a role may make.
+def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
+    """The dependency of a call that a role may make. What needs no more than ingest is intake, and in its threads.
 
     Raises:
-        ProblemError: 401, 429 as above; 403 where the caller's role is too low.
+        ProblemError: 401 without a key; 401, 429 as above; 403 where the caller's role is too low.
     """
+    run = accepting if role == "ingest" else reading
 
-    def caller(caller: Annotated[Caller, Depends(identify)]) -> Caller:
+    async def caller(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Caller:
+        if credentials is None:
+            raise _unknown("give a key: `Authorization: Bearer KEY`", "")
+        caller = await run(request, identify, request, credentials.credentials)
         if not caller.may(role):
             raise ProblemError(
                 403,

@@ -1,7 +1,10 @@
 """Where blocking work runs: never on the event loop.
 
-Calls that publish run in threads of their own that live as long as the app. The broker keeps one connection a thread,
-and the server's common threads come and go with the load: each would leave a connection behind.
+Each kind of call has threads of its own, so that no other kind can take them: whoever searches, and a broker that does
+not answer a probe, keep no alert from being accepted. The console runs in the server's common threads (api.app).
+
+They live as long as the app. The broker keeps one connection a thread, and the server's common threads come and go with
+the load: each would leave a connection behind.
 """
 
 from __future__ import annotations
@@ -9,38 +12,106 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+
+from fastapi.routing import APIRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Threads that commit and publish. Each waits for the disk and the broker in turn; more would only queue there.
-PUBLISHERS = 8
+#: Threads of intake: they look at its keys, commit and publish. Each waits for the disk and the broker in turn; more
+#: would only queue there.
+INTAKE = 8
+#: Whatever else publishes: replays, and messages from the console.
+PUBLISHERS = 2
 #: Channel tests at one time: each waits for the far side, up to TOCSIN_SEND_DEADLINE.
 TESTERS = 4
+#: Probes and metrics, which anybody may ask for.
+PROBES = 2
+#: What readers and the console have at least, each.
+FEWEST = 2
+
+#: Where a blocking endpoint of this request runs.
+_threads: contextvars.ContextVar[ThreadPoolExecutor] = contextvars.ContextVar("threads")
 
 
 class Workshop:
-    """The app's threads."""
+    """The app's threads.
 
-    def __init__(self) -> None:
+    Args:
+        readers: threads of all calls of the API but intake.
+    """
+
+    def __init__(self, readers: int) -> None:
+        self.intake = ThreadPoolExecutor(INTAKE, thread_name_prefix="tocsin-intake")
+        self.readers = ThreadPoolExecutor(readers, thread_name_prefix="tocsin-read")
+        self.probes = ThreadPoolExecutor(PROBES, thread_name_prefix="tocsin-probe")
         self.publishers = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="tocsin-publish")
         self.testers = ThreadPoolExecutor(TESTERS, thread_name_prefix="tocsin-test")
 
     def close(self) -> None:
         """Wait for what runs, and end."""
-        self.publishers.shutdown()
-        self.testers.shutdown()
+        for each in (self.intake, self.readers, self.probes, self.publishers, self.testers):
+            each.shutdown()
+
+
+class Call(APIRoute):
+    """A route whose endpoint, where it blocks, runs in threads of its kind, and not in those that all share."""
+
+    #: The name of a workshop's threads.
+    threads: ClassVar[str] = "readers"
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, _in_its_threads(endpoint), **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, told where to run the endpoint."""
+        inner = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            _threads.set(getattr(request.app.state.workshop, self.threads))
+            return await inner(request)
+
+        return handle
+
+
+class Probe(Call):
+    """The same for probes and metrics."""
+
+    threads = "probes"
+
+
+def _in_its_threads(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    if iscoroutinefunction(endpoint):
+        return endpoint
+
+    @wraps(endpoint)  # FastAPI reads the parameters of what was wrapped
+    async def run(**values: Any) -> Any:
+        return await _run(_threads.get(), partial(endpoint, **values))
+
+    return run
+
+
+async def accepting(request: Request, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run what accepts alerts and notifications, and wait for it."""
+    return await _run(request.app.state.workshop.intake, partial(function, *args, **kwargs))
+
+
+async def reading(request: Request, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a part of any other call of the API, and wait for it."""
+    return await _run(request.app.state.workshop.readers, partial(function, *args, **kwargs))
 
 
 async def publishing(request: Request, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run what commits and publishes, and wait for it."""
+    """Run what publishes and is no intake, and wait for it."""
     return await _run(request.app.state.workshop.publishers, partial(function, *args, **kwargs))
 
 

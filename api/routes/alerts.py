@@ -17,13 +17,13 @@ from api.cursors import Cursor, Limit  # noqa: TC001  # as above
 from api.describe import KEYED, WITH_BODY, answer, body, problems, ref
 from api.parameters import AlertId, QueryWord  # noqa: TC001  # as above
 from api.responses import Json
-from api.work import publishing
+from api.work import Call, accepting
 from model.alert import AlertEvent
 from model.database import connection, utcnow
 from model.problems import InvalidInput, Problem
 from model.states import EventType  # noqa: TC001  # as above
 
-router = APIRouter(tags=["alerts"])
+router = APIRouter(tags=["alerts"], route_class=Call)
 
 #: Members that an object may have to be looked at as an alert, which has nine: each further one would be told apart
 #: from all of these, at the caller's pleasure.
@@ -68,7 +68,7 @@ async def post_alerts(request: Request, caller: Ingester, given: JsonBody) -> Js
     An event of an alert that was accepted before is a duplicate and changes nothing, so that a call may be repeated
     until it is answered. The answer comes after the commit, also while the broker is down. Role: ingest.
     """
-    return await publishing(request, _accept, caller.tenant_id, given)
+    return await accepting(request, _accept, caller.tenant_id, given)
 
 
 def _accept(tenant_id: str, given: Any) -> Json:

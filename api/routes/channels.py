@@ -16,10 +16,10 @@ from api.describe import KEYED, WITH_BODY, answer, body, nothing, problems
 from api.parameters import ShortId  # noqa: TC001  # as above
 from api.problems import ProblemError
 from api.responses import Json
-from api.work import testing
+from api.work import Call, testing
 from model.database import connection
 
-router = APIRouter(prefix="/v1/channels", tags=["channels"])
+router = APIRouter(prefix="/v1/channels", tags=["channels"], route_class=Call)
 
 _EXAMPLES = {"webhook": examples.WEBHOOK, "push": examples.PHONES}
 _MERGE = ("application/json", "application/merge-patch+json")

@@ -18,6 +18,7 @@ from actors.exposition import BacklogCollector
 from actors.rabbitmq import UNREACHABLE
 from api.describe import Responses, answer, problems
 from api.responses import IndentedJson, Json
+from api.work import Probe
 from config.logging import get_logger
 from model.database import DATABASE_AWAY, connection, database
 from model.migrate import pending
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from config import Settings
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operation"], route_class=Probe)
 
 #: Seconds for which an answer about the broker holds: a connection a probe is enough.
 BROKER_HOLDS = 5.0

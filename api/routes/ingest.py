@@ -18,14 +18,14 @@ from api.ingest.cloudevents import from_cloudevents
 from api.ingest.grafana import from_grafana
 from api.ingest.mapping import DEFAULT_SEVERITY, Mapping, parse_severities
 from api.responses import Json
-from api.work import publishing
+from api.work import Call, accepting
 from model.alert import MAX_SEVERITY, AlertEvent, parse_alert
 from model.problems import InvalidInput, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-router = APIRouter(prefix="/v1/ingest", tags=["ingest"])
+router = APIRouter(prefix="/v1/ingest", tags=["ingest"], route_class=Call)
 
 EVENT, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 
@@ -35,7 +35,7 @@ _OBJECT: dict[str, Any] = {"type": "object"}
 _Label = Annotated[str, Query(min_length=1, max_length=255)]
 
 
-def mapping(
+async def mapping(
     *,
     severity_label: Annotated[
         _Label, Query(description="The label that says how severe it is.")
@@ -58,7 +58,7 @@ def mapping(
         Query(max_length=2000, description="Labels that become device_tags, with commas between; * for all."),
     ] = "*",
 ) -> Mapping:
-    """The mapping that the producer's URL says."""
+    """The mapping that the producer's URL says. A coroutine, for it must not wait for a thread."""
     return Mapping(
         severity_label=severity_label,
         severities=parse_severities(severities),
@@ -110,7 +110,7 @@ async def alertmanager(request: Request, caller: Ingester, given: JsonBody, want
     An alert's id is its fingerprint and the time at which it began: a repeat is a duplicate, `resolved` closes it, and
     firing again is a new alert.
     """
-    return await publishing(
+    return await accepting(
         request, _accept, caller.tenant_id, given, lambda document: from_alertmanager(document, wanted)
     )
 
@@ -124,7 +124,7 @@ async def alertmanager(request: Request, caller: Ingester, given: JsonBody, want
 )
 async def grafana(request: Request, caller: Ingester, given: JsonBody, wanted: _Mapped) -> Json:
     """Grafana's webhook contact point. Ids as with Alertmanager. Role: ingest."""
-    return await publishing(
+    return await accepting(
         request, _accept, caller.tenant_id, given, lambda document: from_grafana(document, wanted)
     )
 
@@ -152,7 +152,7 @@ async def cloudevents(
     `alertid`; a type that ends in `.resolved`, `.closed`, `.cleared` or `.recovered` closes it.
     """
     batched = {EVENT: False, BATCH: True}.get(given.media_type)
-    return await publishing(
+    return await accepting(
         request, _accept, caller.tenant_id, given,
         lambda document: from_cloudevents(document, wanted, batched=batched),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from api.cursors import Cursor, Limit  # noqa: TC001  # as above
 from api.describe import KEYED, WITH_BODY, answer, body, problems
 from api.parameters import LongId, QueryLongId, QueryShortId, QueryWord  # noqa: TC001  # as above
 from api.responses import Json
-from api.work import publishing
+from api.work import Call, publishing
 from model.database import connection
 from model.problems import InvalidInput, Problem, problems_of
 from model.results import dispatch_results, job_document
@@ -25,7 +25,7 @@ from model.tables import Job
 if TYPE_CHECKING:
     from api.body import Body
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=Call)
 
 _REPLAYED = answer(
     200, "They go out again.", "Replayed", {"deliveries": 3, "jobs": 2, "skipped": {"device_deleted": 1}}

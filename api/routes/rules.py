@@ -13,9 +13,10 @@ from api.cursors import Cursor, Limit  # noqa: TC001  # as above
 from api.describe import KEYED, WITH_BODY, answer, body, nothing, problems
 from api.parameters import ShortId  # noqa: TC001  # as above
 from api.responses import Json
+from api.work import Call
 from model.database import connection
 
-router = APIRouter(prefix="/v1/rules", tags=["rules"])
+router = APIRouter(prefix="/v1/rules", tags=["rules"], route_class=Call)
 
 _EXAMPLES = {"rule": examples.RULE}
 _MERGE = ("application/json", "application/merge-patch+json")

@@ -18,14 +18,14 @@ from api.describe import KEYED, WITH_BODY, answer, body, nothing, problems
 from api.parameters import LongId, UserId  # noqa: TC001  # as above
 from api.responses import Json
 from api.routes.alerts import refuse_crowded
-from api.work import publishing
+from api.work import Call, accepting
 from model.problems import InvalidInput, Problem
 
 if TYPE_CHECKING:
     from api.body import Body
 
 #: A user's id may hold slashes. One with a line break is no path, and answers 404.
-router = APIRouter(prefix="/v1/users/{user_id:path}", tags=["users"])
+router = APIRouter(prefix="/v1/users/{user_id:path}", tags=["users"], route_class=Call)
 
 #: Seconds that a caller may wait for a result: shorter than what proxies wait for us.
 LONGEST_WAIT = 55
@@ -115,7 +115,7 @@ async def notify(
 
     With `wait` the answer is the DispatchResult if the job ends in time, and 202 if it goes on. Role: ingest.
     """
-    job_id = await publishing(request, _dispatch, caller.tenant_id, user_id, given)
+    job_id = await accepting(request, _dispatch, caller.tenant_id, user_id, given)
     result = await _result(request, job_id, wait) if wait else None
     if result is not None:
         return Json({"job_id": job_id, **result})
@@ -138,7 +138,7 @@ async def _result(request: Request, job_id: int, wait: float) -> dict[str, Any] 
     deadline = time.monotonic() + wait
     pause = FIRST_LOOK
     while True:
-        result = await publishing(request, wait_for_result, job_id, timeout=0)
+        result = await accepting(request, wait_for_result, job_id, timeout=0)
         if result is not None or time.monotonic() + pause > deadline:
             return result
         await asyncio.sleep(pause)

@@ -1,0 +1,96 @@
+"""What one kind of call keeps busy is its own threads, and nobody else's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from api import pages
+from api.console import lists
+from api.console.session import COOKIE, cookie_of
+from api.routes.health import BrokerProbe
+from model.database import connection
+from model.tables import ApiKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+    import pytest
+
+    from tests.integration.api.conftest import Api
+
+#: Calls at the same time: more than any kind has threads.
+MANY = 30
+#: Seconds that a call may take beside them.
+SOON = 5.0
+
+
+def cookie(tenant: str) -> dict[str, str]:
+    with connection():
+        row = ApiKey.get((ApiKey.tenant == tenant) & (ApiKey.role == "read"))
+    return {"Cookie": f"{COOKIE}={cookie_of(row, 'token', time.time())}"}
+
+
+def test_whatever_is_slow_keeps_no_other_kind_of_call_waiting(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_in = cookie("acme")
+
+    def reader(path: str) -> Callable[[], httpx.Response]:
+        return lambda: sqlite_api.call("GET", path, role="read", timeout=30)
+
+    def anybody(path: str, headers: dict[str, str] | None = None) -> Callable[[], httpx.Response]:
+        return lambda: sqlite_api.client.get(path, headers=headers, timeout=30)
+
+    slow: dict[str, tuple[Any, str, Callable[[], httpx.Response]]] = {
+        "search": (lists, "alerts", anybody("/alerts?q=x", signed_in)),
+        "list": (pages, "jobs", reader("/v1/jobs")),
+        "probe": (BrokerProbe, "look", anybody("/readyz")),
+    }
+    beside = {
+        "search": anybody("/users", signed_in),
+        "list": reader("/v1/rules"),
+        "probe": anybody("/metrics"),
+    }
+    for kind, (place, name, call) in slow.items():
+        released = threading.Event()
+        begun = threading.Semaphore(0)
+        real = getattr(place, name)
+
+        def held(
+            *args: Any, real: Any = real, begun: Any = begun, released: Any = released, **kw: Any
+        ) -> Any:
+            begun.release()
+            released.wait(30)
+            return real(*args, **kw)
+
+        with monkeypatch.context() as patch, ThreadPoolExecutor(MANY) as callers:
+            # Given all threads of a kind at work on what does not end
+            patch.setattr(place, name, held)
+            under_way = [callers.submit(call) for _ in range(MANY)]
+            try:
+                assert begun.acquire(timeout=SOON)
+                assert begun.acquire(timeout=SOON)
+                assert not begun.acquire(timeout=0.2)
+                # When alerts come, in our format and in others', then they are accepted at once
+                for path, content in (
+                    ("/v1/alerts", {"alert_id": f"beside-{kind}"}),
+                    (
+                        "/v1/ingest/cloudevents",
+                        {"specversion": "1.0", "id": kind, "source": "/x", "type": "t"},
+                    ),
+                ):
+                    answer = sqlite_api.call("POST", path, role="ingest", json=content, timeout=SOON)
+                    assert answer.status_code == 202, (kind, answer.text)
+                # And so is every other kind of call answered
+                for other, ask in beside.items():
+                    if other != kind:
+                        began = time.monotonic()
+                        assert ask().status_code == 200, (kind, other)
+                        assert time.monotonic() - began < SOON, (kind, other)
+            finally:
+                released.set()
+            assert {each.result().status_code for each in under_way} == {200}, kind
