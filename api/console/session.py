@@ -141,9 +141,13 @@ def _content(cookie: str) -> dict[str, Any] | None:
 
 
 def renew(request: Request, response: Response) -> None:
-    """Write the cookie anew where it is an hour old, with the same CSRF token: forms in other tabs stay valid."""
+    """Write the cookie anew where it is an hour old, with the same CSRF token: forms in other tabs stay valid.
+
+    Not where the answer writes it already: whoever signs out has it deleted, and the last Set-Cookie would win.
+    """
     session: Session | None = getattr(request.state, "session", None)
-    if session is not None and time.time() - session.at > RENEWED:
+    is_written = any(each.startswith(f"{COOKIE}=") for each in response.headers.getlist("set-cookie"))
+    if session is not None and not is_written and time.time() - session.at > RENEWED:
         with connection():
             row = ApiKey.get_or_none(ApiKey.id == session.caller.key_id)
         if row is not None:

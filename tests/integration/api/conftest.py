@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,10 +19,11 @@ import actors
 from actors.broker import runtime
 from admin.keys import create_key
 from api.app import create_app
+from api.console.session import COOKIE, cookie_of
 from api.limits import Limits
 from config import load_settings
 from model.database import connection, utcnow
-from model.tables import TABLES, Alert, Device, LogEntry, PreferenceRow
+from model.tables import TABLES, Alert, ApiKey, Device, LogEntry, PreferenceRow
 from tests.support.database import KEY, make_channel, make_deliveries, make_job, open_test_database
 
 if TYPE_CHECKING:
@@ -32,6 +34,17 @@ if TYPE_CHECKING:
 
 #: Tests ask faster than anybody is allowed to.
 UNLIMITED = Limits(rate=1e6, burst=1_000_000, failures=1e6, failure_burst=1_000_000)
+
+
+#: What the forms of `session_cookie` carry.
+TOKEN = "the-token"
+
+
+def session_cookie(role: str = "read", *, tenant: str = "acme", age: float = 0.0) -> dict[str, str]:
+    """The header of a browser that signed in to the console so many seconds ago."""
+    with connection():
+        row = ApiKey.get((ApiKey.tenant == tenant) & (ApiKey.role == role))
+    return {"Cookie": f"{COOKIE}={cookie_of(row, TOKEN, time.time() - age)}"}
 
 
 @dataclass

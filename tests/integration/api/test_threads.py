@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from api import pages
 from api.console import lists
-from api.console.session import COOKIE, cookie_of
 from api.routes.health import BrokerProbe
-from model.database import connection
-from model.tables import ApiKey
+from tests.integration.api.conftest import session_cookie
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,16 +26,10 @@ MANY = 30
 SOON = 5.0
 
 
-def cookie(tenant: str) -> dict[str, str]:
-    with connection():
-        row = ApiKey.get((ApiKey.tenant == tenant) & (ApiKey.role == "read"))
-    return {"Cookie": f"{COOKIE}={cookie_of(row, 'token', time.time())}"}
-
-
 def test_whatever_is_slow_keeps_no_other_kind_of_call_waiting(
     sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signed_in = cookie("acme")
+    signed_in = session_cookie()
 
     def reader(path: str) -> Callable[[], httpx.Response]:
         return lambda: sqlite_api.call("GET", path, role="read", timeout=30)
