@@ -137,8 +137,9 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
 
 
 def see(address: str, **parameters: Any) -> Response:
-    """Go on to another page, by GET."""
-    query = urlencode({name: value for name, value in parameters.items() if value not in (None, "")})
+    """Go on to another page, by GET. A list is a parameter for each of its values."""
+    given = {name: value for name, value in parameters.items() if value not in (None, "")}
+    query = urlencode(given, doseq=True)
     return RedirectResponse(f"{address}?{query}" if query else address, 303)
 
 

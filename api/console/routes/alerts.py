@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response  # noqa: TC002  # FastAPI reads it at run time
 
-from admin.replay import Filter, replay
+from admin.replay import Filter, Replayed, replay
 from api.console import lists
 from api.console.message import message_of
 from api.console.page import Page, render, see
@@ -15,9 +15,10 @@ from api.console.session import Admin, Posted, Viewer  # noqa: TC001  # FastAPI 
 from api.cursors import Cursor  # noqa: TC001  # as above
 from api.parameters import LongId, QueryLongId  # noqa: TC001  # as above
 from api.work import publishing
+from model.alert import MAX_INTEGER
 from model.database import connection
 from model.results import totals
-from model.states import EventType, JobState
+from model.states import EventType, JobState, Reason
 from model.tables import Delivery
 
 router = APIRouter(route_class=Page, include_in_schema=False)
@@ -106,6 +107,12 @@ def list_jobs(
     )  # fmt: skip
 
 
+def _skipped(given: list[str]) -> list[tuple[str, int]]:
+    """Reasons with numbers of deliveries, from what `replay_job` put into the address."""
+    parts = (each.partition(":") for each in given)
+    return [(why, how_many) for why, _, text in parts if why in set(Reason) and (how_many := number(text))]
+
+
 @router.get("/jobs/{job_id}")
 def job(
     request: Request,
@@ -114,7 +121,8 @@ def job(
     job_id: LongId,
     delivery: QueryLongId = None,
     cursor: Cursor = None,
-    replayed: QueryLongId = None,
+    replayed: Annotated[int | None, Query(ge=0, le=MAX_INTEGER)] = None,
+    skipped: Annotated[list[str], Query(max_length=len(Reason))] = [],  # noqa: B006  # FastAPI copies it
 ) -> Response:
     """One job: deliveries, attempts, and one delivery's message."""
     with connection():
@@ -129,18 +137,19 @@ def job(
         message = message_of(request.app.state.settings, found, shown) if shown else None
     return render(
         request, "job.html", job=found, rows=rows, tried=tried, shown=shown, message=message, totals=totals(found),
-        replayed=replayed, cursor=cursor,
+        replayed=replayed, skipped=_skipped(skipped), cursor=cursor,
     )  # fmt: skip
 
 
 @router.post("/jobs/{job_id}/replay")
 async def replay_job(request: Request, session: Admin, _form: Posted, job_id: LongId) -> Response:
-    """Send what failed or expired again."""
+    """Send what failed or expired again, and say what stays as it is, and why."""
 
-    def run() -> int:
+    def run() -> Replayed:
         with connection():
             lists.job(session.tenant_id, job_id)
-            wanted = Filter(job_id=job_id)
-            return replay(session.tenant_id, wanted, settings=request.app.state.settings).deliveries
+            return replay(session.tenant_id, Filter(job_id=job_id), settings=request.app.state.settings)
 
-    return see(f"/jobs/{job_id}", replayed=str(await publishing(request, run)))
+    done = await publishing(request, run)
+    skipped = [f"{why}:{how_many}" for why, how_many in done.skipped.items()]
+    return see(f"/jobs/{job_id}", replayed=done.deliveries, skipped=skipped)

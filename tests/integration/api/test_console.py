@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api.console.session import COOKIE
+from model.database import connection
+from model.tables import Channel
 from tests.integration.api.conftest import TOKEN, session_cookie
 
 if TYPE_CHECKING:
@@ -19,3 +21,30 @@ def test_signing_out_deletes_a_cookie_however_old_it_is(sqlite_api: Api) -> None
         [written] = answer.headers.get_list("set-cookie")
         assert written.startswith(f'{COOKIE}="";'), hours
         assert "Max-Age=0" in written
+
+
+def test_replaying_a_job_of_which_nothing_can_go_says_what_stays_and_why(sqlite_api: Api) -> None:
+    # Given a job that failed, and whose channel was switched off since
+    with connection():
+        Channel.update(is_enabled=False).where(Channel.id == sqlite_api.ids["channel"]).execute()
+    # When it is replayed
+    headers = session_cookie("admin")
+    path = f"/jobs/{sqlite_api.ids['job']}"
+    answer = sqlite_api.client.post(f"{path}/replay", data={"csrf": TOKEN}, headers=headers)
+    assert answer.status_code == 303
+    # Then its page says so
+    page = sqlite_api.client.get(answer.headers["location"], headers=headers)
+    assert page.status_code == 200
+    assert (
+        "No delivery goes out again. 1 cannot succeed and stays: channel_disabled, the channel was switched off after"
+        " the job was made." in page.text
+    )
+    # And when it can go again it goes
+    with connection():
+        Channel.update(is_enabled=True).where(Channel.id == sqlite_api.ids["channel"]).execute()
+    answer = sqlite_api.client.post(f"{path}/replay", data={"csrf": TOKEN}, headers=headers)
+    page = sqlite_api.client.get(answer.headers["location"], headers=headers)
+    assert "1 delivery goes out again.</p>" in page.text
+    # And once more there is nothing to replay; and what is put into the address by hand is not believed
+    page = sqlite_api.client.get(f"{path}?replayed=0&skipped=nothing:3&skipped=rejected:x", headers=headers)
+    assert "No delivery goes out again. None has failed or expired.</p>" in page.text
