@@ -141,9 +141,11 @@ def moment_of(text: str, option: str) -> Any:
     """A moment from an option.
 
     Raises:
-        CommandError: it is none, or says no zone.
+        CommandError: it is none, says no zone, or is too near to an end of the calendar.
     """
     from datetime import datetime  # noqa: PLC0415  # runtime use here alone
+
+    from model.moments import within_bounds  # noqa: PLC0415  # `--help` need not wait for it
 
     try:
         moment = datetime.fromisoformat(text)
@@ -151,4 +153,7 @@ def moment_of(text: str, option: str) -> Any:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise CommandError(f"{option}: must be an RFC 3339 time with its zone, such as 2026-03-29T01:30:00Z")
-    return moment
+    try:
+        return within_bounds(moment)
+    except ValueError as error:
+        raise CommandError(f"{option}: {error}") from None

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: for each target, so that a few keep a processor busy.
 THREADS = 8
 
+#: Days: a hundred years. What is older no calendar needs to hold.
+OLDEST = 36_500
+
 
 def add_to(app: typer.Typer) -> None:
     """Add this module's commands."""
@@ -189,13 +192,16 @@ def doctor(*, json: show.Json = False) -> int:
 def prune(
     *,
     tenant: show.TenantOption = None,
-    days: Annotated[float, typer.Option("--days", min=0, help="Delete what ended so many days ago.")] = 90,
+    days: Annotated[float, typer.Option("--days", help="Delete what ended so many days ago.")] = 90,
     device_days: Annotated[
-        float | None, typer.Option("--device-days", min=0, help="Also devices disabled so many days ago.")
+        float | None, typer.Option("--device-days", help="Also devices disabled so many days ago.")
     ] = None,
     json: show.Json = False,
 ) -> int:
     """Delete jobs that ended long ago, with their deliveries, log and alerts; of all tenants by default."""
+    for option, age in (("--days", days), ("--device-days", device_days)):
+        if age is not None and not 0 <= age <= OLDEST:  # which NaN is not either
+            raise CommandError(f"{option}: must be from 0 to {OLDEST}")
     open_all()
     from admin.prune import prune as run  # noqa: PLC0415  # `--help` need not wait for it
     from admin.tenants import resolve  # noqa: PLC0415

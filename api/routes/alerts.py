@@ -6,7 +6,6 @@ from datetime import datetime  # noqa: TC003  # FastAPI reads it at run time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime  # noqa: TC002  # as above
 
 from actors import dispatch_alerts
 from admin.explain import explain as explain_alert
@@ -20,6 +19,7 @@ from api.responses import Json
 from api.work import Call, accepting
 from model.alert import AlertEvent
 from model.database import connection, utcnow
+from model.moments import Moment  # noqa: TC001  # as above
 from model.problems import InvalidInput, Problem
 from model.states import EventType  # noqa: TC001  # as above
 
@@ -121,7 +121,7 @@ def explain(
     request: Request,
     caller: Reader,
     given: JsonBody,
-    at: Annotated[AwareDatetime | None, Query(description="Answer for this moment; by default now.")] = None,
+    at: Annotated[Moment | None, Query(description="Answer for this moment; by default now.")] = None,
 ) -> Json:
     """Which rules match an alert and why the others don't; who would be reached and why others wouldn't.
 

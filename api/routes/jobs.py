@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from admin.replay import Filter, replay
 from api import examples, pages
@@ -17,6 +17,7 @@ from api.parameters import LongId, QueryLongId, QueryShortId, QueryWord  # noqa:
 from api.responses import Json
 from api.work import Call, publishing
 from model.database import connection
+from model.moments import Moment
 from model.problems import InvalidInput, Problem, problems_of
 from model.results import dispatch_results, job_document
 from model.states import JobState, Reason  # as above
@@ -104,8 +105,8 @@ class _Wanted(BaseModel):
         Annotated[StrictStr, Field(min_length=1, max_length=255)] | Annotated[StrictInt, Field(ge=1)] | None
     ) = None
     reason: Reason | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 @router.post(

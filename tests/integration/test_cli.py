@@ -307,6 +307,17 @@ def test_an_unmigrated_postgresql_asks_for_the_step_that_makes_it(tocsin: Tocsin
     tocsin("migrate")
 
 
+def test_a_time_that_no_calendar_can_hold_is_an_error_that_says_so(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    end, rule = "0001-01-01T00:00:00+14:00", "must be in the years 2 to 9998"
+    assert tocsin.error("explain", "-", "--at", end, text='{"alert_id": 1}') == [f"error: --at: {rule}"]
+    for option in ("--since", "--until"):
+        assert tocsin.error("replay", option, end) == [f"error: {option}: {rule}"]
+    for option in ("--days", "--device-days"):
+        for age in ("1000000", "nan", "-1"):
+            assert tocsin.error("prune", option, age) == [f"error: {option}: must be from 0 to 36500"]
+
+
 def test_keys_are_shown_once_and_help_comes_at_once(tocsin: Tocsin) -> None:
     tocsin.apply()
     made = tocsin.json("key", "create", "--role", "ingest", "--name", "sensors")

@@ -19,6 +19,7 @@ from api.console.zones import zone_names
 from api.problems import ProblemError
 from api.routes.alerts import refuse_crowded
 from model.database import utcnow
+from model.moments import within_bounds
 from model.problems import InvalidInput, Problem
 
 router = APIRouter(route_class=Page, include_in_schema=False)
@@ -82,6 +83,11 @@ def _moment(at: str, zone: str) -> datetime:
         raise InvalidInput([Problem("zone", "must be an IANA time zone such as Europe/Berlin")])
     try:
         wall = datetime.fromisoformat(at)
-        return wall.replace(tzinfo=ZoneInfo(zone) if zone else UTC) if wall.tzinfo is None else wall
-    except (ValueError, OverflowError):
+    except ValueError:
         raise InvalidInput([Problem("at", "must be a date and time, such as 2026-03-29T22:30")]) from None
+    try:
+        return within_bounds(
+            wall.replace(tzinfo=ZoneInfo(zone) if zone else UTC) if wall.tzinfo is None else wall
+        )
+    except ValueError as error:
+        raise InvalidInput([Problem("at", str(error))]) from None

@@ -48,3 +48,11 @@ def test_replaying_a_job_of_which_nothing_can_go_says_what_stays_and_why(sqlite_
     # And once more there is nothing to replay; and what is put into the address by hand is not believed
     page = sqlite_api.client.get(f"{path}?replayed=0&skipped=nothing:3&skipped=rejected:x", headers=headers)
     assert "No delivery goes out again. None has failed or expired.</p>" in page.text
+
+
+def test_explaining_for_a_moment_at_an_end_of_the_calendar_says_what_is_wrong(sqlite_api: Api) -> None:
+    for at in ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00"):
+        form = {"csrf": TOKEN, "alert": '{"alert_id": 1}', "at": at, "zone": "Asia/Tokyo"}
+        answer = sqlite_api.client.post("/rules", data=form, headers=session_cookie())
+        assert answer.status_code == 422
+        assert "must be in the years 2 to 9998" in answer.text

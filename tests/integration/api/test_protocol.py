@@ -151,6 +151,35 @@ def test_parameters_that_are_wrong_are_named(api: Api) -> None:
         assert document["errors"], path
 
 
+#: Moments that no zone but their own can show, or from which a week cannot be looked ahead.
+ENDS_OF_TIME = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z")
+
+
+@pytest.mark.parametrize("moment", ENDS_OF_TIME)
+def test_a_moment_at_an_end_of_the_calendar_is_refused_by_name(api: Api, moment: str) -> None:
+    rule = "must be in the years 2 to 9998"
+    answer = api.call("POST", "/v1/explain", params={"at": moment}, json={"alert_id": 1})
+    assert assert_problem(answer, 422)["errors"] == [{"field": "at", "rule": rule}]
+    for field in ("since", "until"):
+        answer = api.call("POST", "/v1/replay", json={field: moment})
+        assert assert_problem(answer, 422)["errors"] == [{"field": field, "rule": rule}]
+
+
+@pytest.mark.parametrize("moment", ["0002-01-01T00:00:00+14:00", "9998-12-31T23:59:59-12:00"])
+def test_a_moment_just_within_it_is_taken(api: Api, moment: str) -> None:
+    # Given a user who is hardly ever to be disturbed, so that the end of quiet hours is looked for, up to a week ahead
+    zone = {"quiet_hours_timezone": "Pacific/Kiritimati", "quiet_hours_action": "defer"}
+    always = {"quiet_hours_enabled": True, "quiet_hours_start": "12:00", "quiet_hours_end": "11:59"} | zone
+    assert api.call("PUT", "/v1/users/alice/preferences", json=always).status_code == 200
+    api.call("POST", "/v1/rules", json={"name": "push", "channel": "phones"})
+    # When an alert is explained, and replay is asked for
+    answer = api.call("POST", "/v1/explain", params={"at": moment}, json={"alert_id": 1})
+    # Then both are answered
+    assert answer.status_code == 200, answer.text
+    assert [target["verdict"] for target in answer.json()["targets"] if target["user_id"]] == ["defer"]
+    assert api.call("POST", "/v1/replay", json={"since": moment, "until": moment}).status_code == 200
+
+
 def pages(api: Api, path: str, limit: int) -> list[list[Any]]:
     found, cursor = [], ""
     while True:
