@@ -15,6 +15,7 @@ import orjson
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from config.logging import get_logger
 from model.database import DATABASE_AWAY
@@ -32,6 +33,8 @@ MEDIA_TYPE = "application/problem+json"
 #: Problems that one answer lists, and characters of a field's path: both may be the caller's own making.
 LISTED = 1000
 FIELD = 200
+#: Methods that routes of ours may have.
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 #: Seconds after which a caller may try again when the database is away.
 RETRY_AFTER = 5
 
@@ -153,9 +156,24 @@ def _http(request: Request, error: Exception) -> Response:
         404: "there is nothing at this path; /docs lists what there is",
         405: "this path has no such method; the Allow header lists those that it has",
     }
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(_allowed(request))
     return problem(
-        request.scope, error.status_code, details.get(error.status_code, error.detail), headers=error.headers
+        request.scope, error.status_code, details.get(error.status_code, error.detail), headers=headers
     )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that a path has. Starlette names those of the first route alone, and each of ours has one."""
+    scope = {"type": "http", "path": request.scope["path"], "root_path": request.scope.get("root_path", "")}
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches(scope | {"method": method})[0] is Match.FULL for route in request.app.router.routes
+        )
+    ]
 
 
 def _away(request: Request, error: Exception) -> Response:
