@@ -194,6 +194,20 @@ def test_a_moment_just_within_it_is_taken(api: Api, moment: str) -> None:
     assert api.call("POST", "/v1/replay", json={"since": moment, "until": moment}).status_code == 200
 
 
+@pytest.mark.parametrize("channel", [True, 0, -1, 1.5, "", "x" * 256, [], {}, "\0"])
+def test_a_channel_that_is_neither_name_nor_id_is_one_problem_of_one_field(
+    sqlite_api: Api, channel: object
+) -> None:
+    answer = sqlite_api.call("POST", "/v1/replay", json={"channel": channel})
+    assert [each["field"] for each in assert_problem(answer, 422)["errors"]] == ["channel"]
+
+
+def test_a_channel_is_replayed_by_its_name_or_its_id(sqlite_api: Api) -> None:
+    for channel in ("ops", sqlite_api.ids["channel"]):
+        answer = sqlite_api.call("POST", "/v1/replay", json={"channel": channel, "reason": "rejected"})
+        assert answer.status_code == 200, answer.text
+
+
 def pages(api: Api, path: str, limit: int) -> list[list[Any]]:
     found, cursor = [], ""
     while True:
