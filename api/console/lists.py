@@ -1,6 +1,6 @@
 """What the pages list, a page at a time, newest first unless said otherwise. Within a connection of the caller's.
 
-A search for text reads the newest SEARCHED rows and no more: the tables have no index over what alerts say.
+A search for text reads the tenant's newest SEARCHED rows and no more: the tables have no index over what alerts say.
 """
 
 from __future__ import annotations
@@ -51,12 +51,14 @@ def _page(name: str, query: Any, limit: int = ROWS) -> Rows:
     return Rows(found[:limit], following)
 
 
-def _says(table: Any, text: str) -> Any:
-    """Whether an alert's id begins with a text, or its payload holds it; of the newest rows."""
-    newest = table.select(fn.MAX(table.id)).scalar() or 0
+def _says(table: Any, tenant_id: str, text: str) -> Any:
+    """Whether an alert's id begins with a text, or its payload holds it; of the tenant's newest rows."""
+    # Counted in the index over (tenant, id) alone. Ids are shared: other tenants' rows do not count.
+    newest = table.select(table.id).where(table.tenant == tenant_id).order_by(table.id.desc())
+    oldest = newest.offset(SEARCHED - 1).limit(1).scalar() or 0  # none: the tenant has fewer
     # The payload is JSON: what is looked for must be spelled as it is there.
     spelled = orjson.dumps(text).decode()[1:-1]
-    return (table.id > newest - SEARCHED) & (
+    return (table.id >= oldest) & (
         table.alert_id.startswith(text) | table.payload.cast("TEXT").contains(spelled)
     )
 
@@ -72,7 +74,7 @@ def alerts(
     before = cursors.decode("alerts", cursor, width=1)
     query = Alert.select().where(Alert.tenant == tenant_id).order_by(Alert.id.desc())
     if text:
-        query = query.where(_says(Alert, text))
+        query = query.where(_says(Alert, tenant_id, text))
     if event:
         query = query.where(Alert.event_type == event)
     if outcome == "none":
@@ -112,7 +114,7 @@ def jobs(
     before = cursors.decode("jobs", cursor, width=1)
     query = Job.select().where(Job.tenant == tenant_id).order_by(Job.id.desc())
     if text:
-        query = query.where(_says(Job, text))
+        query = query.where(_says(Job, tenant_id, text))
     if states:
         query = query.where(Job.state.in_(list(states)))
     if channel is not None:

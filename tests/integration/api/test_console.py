@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from api.console import lists
 from api.console.session import COOKIE
 from model.database import connection
 from model.tables import Channel
 from tests.integration.api.conftest import TOKEN, session_cookie
+from tests.support.database import make_job
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.integration.api.conftest import Api
 
 
@@ -56,3 +60,28 @@ def test_explaining_for_a_moment_at_an_end_of_the_calendar_says_what_is_wrong(sq
         answer = sqlite_api.client.post("/rules", data=form, headers=session_cookie())
         assert answer.status_code == 422
         assert "must be in the years 2 to 9998" in answer.text
+
+
+def test_a_search_reads_the_newest_rows_of_the_tenant_s_own(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a search that reads three rows, and a tenant with four, of which the last is long before another's
+    monkeypatch.setattr(lists, "SEARCHED", 3)
+    for tenant, numbers in (("other", range(4)), ("acme", range(10))):
+        alerts = [{"alert_id": f"{tenant}-{number}", "message": "smoke"} for number in numbers]
+        assert api.call("POST", "/v1/alerts", tenant=tenant, json=alerts).status_code == 202
+    with connection():
+        for number in range(4):
+            make_job("other", alert_id=f"other-{number}", payload={"message": "smoke"}, sequence=number)
+        for number in range(10):
+            make_job("acme", alert_id=f"acme-{number}", payload={"message": "smoke"}, sequence=number)
+        # When the tenant searches, then its newest three are found
+        wanted = ["other-3", "other-2", "other-1"]
+        found = lists.alerts("other", text="smoke", event="", outcome="", cursor=None)
+        assert [row.alert_id for row in found.items] == wanted
+        jobs = lists.jobs("other", text="smoke", states=[], channel=None, cursor=None)
+        assert [row.alert_id for row in jobs.items] == wanted
+        # And all of them where they are not more than a search reads
+        monkeypatch.setattr(lists, "SEARCHED", 5)
+        found = lists.alerts("other", text="smoke", event="", outcome="", cursor=None)
+        assert [row.alert_id for row in found.items] == [*wanted, "other-0"]
