@@ -96,9 +96,12 @@ def rotate_keys(
         else:
             print(key)
             show.note(
-                "put it in front of TOCSIN_SECRET_KEYS of every process (or of the .keys file beside SQLite's"
+                "put it in front of TOCSIN_SECRET_KEYS and restart every process, which reads them once"
             )
-            show.note("file), then run `tocsin rotate-keys`; after that the older keys may go")
+            show.note(
+                "(or in front of the .keys file beside SQLite's file: running processes read it again),"
+            )
+            show.note("then run `tocsin rotate-keys`; after that the older keys may go")
         return OK
     open_all()
     number = rotate_secrets()

@@ -29,13 +29,14 @@ class Vault:
     def open(self, settings: Settings) -> None:
         """Take the keys from the settings or, beside an SQLite file, from its own key file.
 
-        They are read, and that file is made, when the first secret is.
+        They are read, and that file is made, when the first secret is. The file is read again where that matters, so
+        that a rotation needs no restart: keys of the environment stay what they were at the start.
         """
         self._settings, self._fernet = settings, None
 
     def encrypt(self, plain: bytes) -> str:
-        """Encrypt under the newest key."""
-        return self._opened().encrypt(plain).decode()
+        """Encrypt under the newest key: what went under an older one, nobody could read once that is gone."""
+        return self._opened(again=True).encrypt(plain).decode()
 
     def decrypt(self, token: str) -> bytes:
         """Decrypt under any of the keys.
@@ -44,7 +45,9 @@ class Vault:
             SettingsError: none of the keys fits.
         """
         try:
-            return self._opened().decrypt(token)
+            with suppress(InvalidToken):
+                return self._opened().decrypt(token)
+            return self._opened(again=True).decrypt(token)
         except InvalidToken:
             raise SettingsError(
                 "TOCSIN_SECRET_KEYS: none of the keys decrypts what the database holds; "
@@ -59,32 +62,52 @@ class Vault:
         """
         return self.encrypt(self.decrypt(token))
 
-    def _opened(self) -> MultiFernet:
+    def _opened(self, *, again: bool = False) -> MultiFernet:
+        """The keys, from memory; `again`, those of a key file as it is now."""
+        if self._settings is None:
+            raise SettingsError("the database was not opened: call open_database(settings) first")
+        given = [key.get_secret_value() for key in self._settings.secret_keys]
         if self._fernet is None:
-            if self._settings is None:
-                raise SettingsError("the database was not opened: call open_database(settings) first")
-            keys = [key.get_secret_value() for key in self._settings.secret_keys]
-            self._fernet = MultiFernet(
-                [Fernet(key) for key in keys or _keys_beside(self._settings.sqlite_path)]
-            )
+            keys = given or _keys_beside(self._settings.sqlite_path)
+        elif again and not given:
+            # A file that is gone by now is not made anew: a fresh key would hide that the one of all secrets is lost.
+            keys = _keys_in(_key_file(self._settings.sqlite_path))
+        else:
+            return self._fernet
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
         return self._fernet
 
 
+def _key_file(sqlite_path: Path) -> Path:
+    return sqlite_path.with_name(sqlite_path.name + ".keys")
+
+
 def _keys_beside(sqlite_path: Path) -> list[str]:
-    path = sqlite_path.with_name(sqlite_path.name + ".keys")
+    path = _key_file(sqlite_path)
     try:
         if not path.exists():
             _write_once(path, Fernet.generate_key() + b"\n")
+    except OSError as error:
+        raise _unusable(path, error) from None
+    return _keys_in(path)
+
+
+def _keys_in(path: Path) -> list[str]:
+    try:
         keys = path.read_text(encoding="utf-8").split()
         for key in keys:
             Fernet(key)
     except OSError as error:
-        raise SettingsError(f"TOCSIN_DATABASE_URL: {path}: {error.strerror}") from None
+        raise _unusable(path, error) from None
     except ValueError:
         keys = []
     if not keys:
         raise SettingsError(f"{path} must hold Fernet keys; restore it, or set TOCSIN_SECRET_KEYS") from None
     return keys
+
+
+def _unusable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"TOCSIN_DATABASE_URL: {path}: {error.strerror}")
 
 
 def _write_once(path: Path, content: bytes) -> None:

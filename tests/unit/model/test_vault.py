@@ -134,3 +134,49 @@ def test_a_key_file_with_several_keys_rotates_too(tmp_path: Path) -> None:
     rotated = _vault(load_settings(database_url=f"sqlite:///{tmp_path}/tocsin.db")).rotate(token)
 
     assert _vault(load_settings(secret_keys=NEW)).decrypt(rotated) == b"secret"
+
+
+def test_a_key_file_that_was_rotated_is_read_again_by_who_had_read_it_before(tmp_path: Path) -> None:
+    # Given a server that has used the key of its file
+    file = tmp_path / "tocsin.db.keys"
+    file.write_text(OLD)
+    settings = load_settings(database_url=f"sqlite:///{tmp_path}/tocsin.db")
+    server = _vault(settings)
+    token = server.encrypt(b"secret")
+    assert server.decrypt(token) == b"secret"
+
+    # When another process rotates, as `tocsin rotate-keys --generate` says
+    file.write_text(f"{NEW}\n{OLD}\n")
+    written = server.encrypt(b"written meanwhile")
+    rotated = _vault(settings).rotate(token)
+
+    # Then the server reads what is under the new key, and had written nothing that goes with the old one
+    assert server.decrypt(rotated) == b"secret"
+    file.write_text(NEW)
+    assert _vault(settings).decrypt(written) == b"written meanwhile"
+    assert server.decrypt(rotated) == b"secret"
+
+
+def test_a_server_that_did_not_write_since_a_rotation_reads_by_the_new_keys_too(tmp_path: Path) -> None:
+    file = tmp_path / "tocsin.db.keys"
+    file.write_text(OLD)
+    server = _vault(load_settings(database_url=f"sqlite:///{tmp_path}/tocsin.db"))
+    token = server.encrypt(b"secret")
+    rotated = _vault(load_settings(secret_keys=f"{NEW} {OLD}")).rotate(token)
+
+    file.write_text(NEW)
+
+    assert server.decrypt(rotated) == b"secret"
+
+
+def test_a_key_file_that_vanished_is_not_made_anew_by_who_had_read_it(tmp_path: Path) -> None:
+    # Given a server whose key file is gone
+    server = _vault(load_settings(database_url=f"sqlite:///{tmp_path}/tocsin.db"))
+    token = server.encrypt(b"secret")
+    (tmp_path / "tocsin.db.keys").unlink()
+
+    # Then it reads on, and writes nothing that only its memory could read
+    assert server.decrypt(token) == b"secret"
+    with pytest.raises(SettingsError, match=r"tocsin\.db\.keys: No such file"):
+        server.encrypt(b"more")
+    assert not list(tmp_path.iterdir())
