@@ -15,10 +15,12 @@ RUN pip install --no-deps --no-build-isolation .
 FROM python:3.13-slim
 # PID 1 must pass signals on and reap orphans, which Python does not. tini sends SIGTERM to its child alone, and that is
 # right: the Dramatiq master tells its own workers, and a worker that gets a second SIGTERM may hang.
+# User and group by number: `chgrp 10001` on the host is how key files are given to them (deploy/local/README.md).
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /var/lib/tocsin --create-home --shell /usr/sbin/nologin tocsin
+    && groupadd --system --gid 10001 tocsin \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/tocsin --create-home --shell /usr/sbin/nologin tocsin
 COPY --from=build /opt/tocsin /opt/tocsin
 ENV PATH=/opt/tocsin/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -129,6 +129,15 @@ class TestDockerfile:
     def test_it_does_not_run_as_root(self) -> None:
         assert re.findall(r"^USER (\w+)$", self.TEXT, re.MULTILINE) == ["tocsin"]
 
+    def test_its_group_is_the_one_to_which_key_files_are_given(self) -> None:
+        # `useradd --system` alone takes the next free group id, to which nobody on the host gave a file.
+        guide = (ROOT / "deploy/local/README.md").read_text(encoding="utf-8")
+        told = re.findall(r"`chgrp (\d+)`", guide)
+        made = re.findall(r"groupadd .*--gid (\d+) tocsin\b", self.TEXT)
+        users = re.findall(r"useradd .*--gid (\d+) .*\btocsin$", self.TEXT, re.MULTILINE)
+        assert told == made == users
+        assert len(told) == 1
+
     def test_libraries_are_pinned_by_hash(self) -> None:
         installs = re.findall(r"pip install (.*)", self.TEXT)
         assert installs == [
