@@ -6,7 +6,9 @@ import json
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parseaddr
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from config import SettingsError
 from model import migrate
@@ -58,7 +60,8 @@ def examine(settings: Settings, queues: Callable[[], dict[str, tuple[int, int, i
     found = list(_database(settings))
     if all(check.status != "fail" for check in found):
         found += [*_secrets(), *_clock()]
-    found += [_broker(settings, queues), _apns(settings), _fcm(settings), _vapid(settings)]
+    found.append(_broker(settings, queues))
+    found += [_apns(settings), _fcm(settings), _vapid(settings), _mail(settings)]
     return found
 
 
@@ -149,11 +152,26 @@ def _broker(settings: Settings, queues: Callable[[], dict[str, tuple[int, int, i
     dead = {name: number for name, (_, _, number) in counts.items() if number}
     if dead:
         listed = ", ".join(f"{number} in {name}.XQ" for name, number in dead.items())
-        remedy = (
-            "the sweep has sent their rows on; look at them in the management console, then purge the queues"
-        )
-        return Check("broker", "warn", f"dead letters: {listed}", remedy)
+        return Check("broker", "warn", f"dead letters: {listed}", _burial(dead))
     return Check("broker", "ok", f"ready+delayed: {told}")
+
+
+def _burial(dead: dict[str, int]) -> str:
+    """What to do with dead letters: those with alerts that nobody accepted are the only copy, and not to be purged."""
+    from actors.accept_alerts import ACCEPT  # noqa: PLC0415  # only where there is a broker
+
+    steps = []
+    if ACCEPT in dead:
+        steps.append(
+            f"{ACCEPT}.XQ holds alerts that were never accepted and are nowhere else: `tocsin dead-letters list "
+            f"--queue {ACCEPT}`, mend what kept them out, then `tocsin dead-letters import --queue {ACCEPT}`"
+        )
+    if others := [f"{name}.XQ" for name in dead if name != ACCEPT]:
+        steps.append(
+            f"of {', '.join(others)} the sweep has sent the rows on: look at them in the management console, then "
+            "purge these queues"
+        )
+    return "; ".join(steps)
 
 
 def _apns(settings: Settings) -> Check:
@@ -195,6 +213,25 @@ def _vapid(settings: Settings) -> Check:
 
     names = ("vapid_private_key_file", "vapid_subject")
     return _provider("Web Push", settings, names, load, "a P-256 private key in PEM or base64url")
+
+
+def _mail(settings: Settings) -> Check:
+    def load() -> str:
+        from senders.email import EmailConfig  # noqa: PLC0415  # only where mail is configured
+
+        assert settings.smtp_url is not None  # noqa: S101  # as above
+        _, address = parseaddr(settings.mail_from or "")
+        EmailConfig.model_validate(
+            {"to": [address]}
+        )  # by the rule to which the sender itself holds addresses
+        return f"{address} by {urlsplit(settings.smtp_url.get_secret_value()).hostname}"
+
+    if settings.smtp_url is None and settings.mail_from is not None:
+        # This half is good for something: it is the sender of channels with a server of their own.
+        remedy = "set TOCSIN_SMTP_URL; channels with an smtp_url of their own need no setting"
+        return Check("mail", "warn", "no mail server: TOCSIN_SMTP_URL missing", remedy)
+    expected = "a mail server, and TOCSIN_MAIL_FROM an address such as ops@example.org"
+    return _provider("mail", settings, ("smtp_url", "mail_from"), load, expected)
 
 
 def _provider(

@@ -353,6 +353,8 @@ def test_on_rabbitmq_the_worker_is_elsewhere_and_send_waits_if_asked(
         assert sent["totals"]["delivered"] == 3
         broker = next(each for each in tocsin.json("doctor") if each["part"] == "broker")
         assert broker["found"].startswith("ready+delayed: tocsin.match 0+0")
+        # Alerts that nobody accepted lie there alone, and so are looked for too
+        assert "tocsin.accept 0+0" in broker["found"]
     finally:
         worker.send_signal(signal.SIGTERM)
         _, log = worker.communicate(timeout=30)

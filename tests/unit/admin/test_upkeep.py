@@ -172,6 +172,54 @@ def test_the_doctor_finds_lost_keys_dead_letters_and_half_configured_providers(
         assert found["clock"].status == "ok"
 
 
+@pytest.mark.usefixtures("db")
+def test_the_doctor_has_no_alert_purged_that_was_never_accepted(database_url: str) -> None:
+    # Given dead letters with rows in the database, and some that are the only copy
+    settings = load_settings(database_url=database_url, secret_keys=KEY, broker_url="amqp://localhost/")
+    dead = {"tocsin.deliver": (0, 0, 3), "tocsin.accept": (0, 0, 2)}
+    # When it looks at the latter alone, and at both
+    (only,) = (
+        c for c in doctor.examine(settings, lambda: {"tocsin.accept": (0, 0, 2)}) if c.part == "broker"
+    )
+    (both,) = (c for c in doctor.examine(settings, lambda: dead) if c.part == "broker")
+    # Then they are to be imported, and only the others may be purged
+    assert (only.status, only.found) == ("warn", "dead letters: 2 in tocsin.accept.XQ")
+    assert "`tocsin dead-letters import --queue tocsin.accept`" in only.remedy
+    assert "purge" not in only.remedy
+    assert "dead-letters import" in both.remedy
+    assert "of tocsin.deliver.XQ the sweep" in both.remedy
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "told"),
+    [
+        ({}, "warn", "not configured"),
+        ({"smtp_url": "smtp://u:canary@mail.example.org"}, "fail", "TOCSIN_MAIL_FROM missing"),
+        ({"mail_from": "ops@example.org"}, "warn", "TOCSIN_SMTP_URL missing"),
+        (
+            {"smtp_url": "smtp://u:canary@mail.example.org", "mail_from": "Ops"},
+            "fail",
+            "is not what it should be",
+        ),
+        (
+            {"smtp_url": "smtps://u:canary@mail.example.org", "mail_from": "Ops <ops@example.org>"},
+            "ok",
+            "ops@example.org by mail.example.org",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("db")
+def test_the_doctor_looks_at_mail(database_url: str, given: dict[str, str], status: str, told: str) -> None:
+    settings = load_settings(database_url=database_url, secret_keys=KEY, **given)
+    (mail,) = (each for each in doctor.examine(settings, dict) if each.part == "mail")
+    assert mail.status == status
+    assert told in mail.found
+    assert "canary" not in str(mail)
+    # Whatever is missing is named
+    missing = {"TOCSIN_SMTP_URL", "TOCSIN_MAIL_FROM"} - {f"TOCSIN_{name.upper()}" for name in given}
+    assert all(name in mail.remedy for name in missing)
+
+
 def test_the_doctor_reports_a_database_that_is_away() -> None:
     settings = load_settings(database_url="postgresql://u:canary@127.0.0.1:1/x", secret_keys=KEY)
     open_database(settings)
