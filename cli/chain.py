@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cli import show
-from cli.session import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,18 +34,17 @@ def is_embedded(settings: Settings) -> bool:
 
 def working(settings: Settings) -> AbstractContextManager[None]:
     """On the embedded default, a worker for the length of the block; else nothing: workers are elsewhere."""
-    return _worker(settings) if is_embedded(settings) else nullcontext()
+    return _worker() if is_embedded(settings) else nullcontext()
 
 
 @contextmanager
-def _worker(settings: Settings) -> Iterator[None]:
+def _worker() -> Iterator[None]:
     from dramatiq import Worker  # noqa: PLC0415  # `--help` need not wait for it
 
     from actors import broker  # noqa: PLC0415
 
     worker = Worker(broker, worker_timeout=50, worker_threads=THREADS)
     worker.start()
-    quiet(settings)  # the boot turned the worker's log on
     try:
         yield
     finally:

@@ -73,8 +73,10 @@ def _work_here(settings: Settings, threads: int) -> int:
     from dramatiq import Worker  # noqa: PLC0415  # `--help` need not wait for it
 
     from actors import broker  # noqa: PLC0415
-    from config.logging import get_logger  # noqa: PLC0415
+    from config.logging import configure_logging, get_logger  # noqa: PLC0415
 
+    # Dramatiq's command would have it set up at the boot of each process, of which there is none here.
+    configure_logging(settings)
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())

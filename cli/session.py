@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -36,12 +35,10 @@ def open_all() -> Settings:
     where migrating is a step of its own.
     """
     from config import get_settings  # noqa: PLC0415  # as above
-    from config.logging import configure_logging  # noqa: PLC0415
     from model.database import open_database  # noqa: PLC0415
     from model.migrate import migrate, pending  # noqa: PLC0415
 
     settings = get_settings()
-    configure_logging(settings)
     quiet(settings)
     open_database(settings)
     if pending():
@@ -52,11 +49,15 @@ def open_all() -> Settings:
 
 
 def quiet(settings: Settings) -> None:
-    """Keep a command's log to what its answer does not say, unless TOCSIN_LOG_LEVEL was set.
+    """Keep a command's log, ours and the libraries', to what its answer does not say, unless TOCSIN_LOG_LEVEL was set.
 
     Where the chain runs in the command itself that is what is wrong with Tocsin; where it runs elsewhere,
     also that a broker is away.
     """
+    from config.logging import configure_logging  # noqa: PLC0415  # `--help` need not wait for it
+
+    level = None
     if "log_level" not in settings.model_fields_set:
         embedded = settings.broker_url.get_secret_value() == "memory://"
-        logging.getLogger().setLevel(logging.ERROR if embedded else logging.WARNING)
+        level = "error" if embedded else "warning"
+    configure_logging(settings, level=level)

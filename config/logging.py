@@ -36,8 +36,13 @@ def _dumps(event: Any, **_: Any) -> str:
         return json.dumps(event, default=str)
 
 
-def configure_logging(settings: Settings) -> None:
-    """Send every line of this process to stderr, as text on a terminal and as JSON elsewhere."""
+def configure_logging(settings: Settings, *, level: str | None = None) -> None:
+    """Send every line of this process to stderr, as text on a terminal and as JSON elsewhere.
+
+    Args:
+        level: below it nothing is said, by us or by libraries; else the setting's.
+    """
+    level = level or settings.log_level
     wanted = settings.log_format or ("console" if sys.stderr.isatty() else "json")
     render: tuple[Any, ...]
     # Tracebacks without local variables in both: those hold tokens and secrets.
@@ -51,7 +56,7 @@ def configure_logging(settings: Settings) -> None:
         processors=(_named, *_SHARED, *render),
         # In one write, line break included: Dramatiq's CLI puts the writes of all worker processes one after the other.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -63,19 +68,17 @@ def configure_logging(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level.upper())
     # These speak of every message and connection at info, or dump stack traces for what we handle.
-    for name, level in (
-        ("pika", logging.CRITICAL),
-        ("dramatiq", logging.WARNING),
-        ("aioapns", logging.ERROR),
-    ):
-        logging.getLogger(name).setLevel(level)
-    for name in ("httpx", "httpcore", "peewee", "peewee.pool", "peewee.migrations"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # At debug these tell the paths of requests, and so the tokens in them. Above, apprise's sender hears nothing.
-    for name in ("apprise", "urllib3"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    least = {"pika": logging.CRITICAL, "dramatiq": logging.WARNING, "aioapns": logging.ERROR}
+    # And at debug urllib3 tells the paths of requests, and so the tokens in them.
+    for name in ("httpx", "httpcore", "peewee", "peewee.pool", "peewee.migrations", "urllib3"):
+        least[name] = logging.WARNING
+    for name, floor in least.items():
+        # A logger that has a level of its own is not asked for the root's.
+        logging.getLogger(name).setLevel(max(floor, root.level))
+    # As urllib3; but whatever is wanted here, since above this level apprise's sender hears nothing.
+    logging.getLogger("apprise").setLevel(logging.WARNING)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -151,9 +151,12 @@ def test_from_a_file_to_the_far_side_and_back_to_a_table(tocsin: Tocsin) -> None
     assert [(each["rule"], each["matched"]) for each in explained["rules"]] == [("all", True), ("push", True)]
     assert [each["verdict"] for each in explained["targets"]] == ["deliver"] * 3
     assert not tocsin.far.webhook.received
-    sent = tocsin.json("send", str(alert))
+    done = tocsin("send", str(alert), "--json")
+    sent = json.loads(done.stdout)
 
-    # Then what was explained has arrived, once, verified by the far side
+    # Then the answer says it all, and no line of the log besides
+    assert done.stderr == ""
+    # And what was explained has arrived, once, verified by the far side
     assert (sent["accepted"], sent["duplicates"]) == (1, 0)
     assert (sent["totals"]["targets"], sent["totals"]["delivered"]) == (3, 3)
     for receiver in (tocsin.far.webhook, tocsin.far.apns, tocsin.far.webpush):
@@ -179,8 +182,10 @@ def test_what_fails_is_said_by_the_status_and_can_be_replayed(tocsin: Tocsin) ->
     tocsin.apply()
     tocsin.far.webhook.always("*", Answer(503))
     lines = "\n".join(json.dumps({"alert_id": number}) for number in range(25))
-    sent = tocsin.json("send", "-", text=lines, status=2)
+    done = tocsin("send", "-", "--json", text=lines, status=2)
+    sent = json.loads(done.stdout)
     assert (sent["accepted"], sent["totals"]["failed"]) == (25, 25)
+    assert done.stderr == ""
     tested = tocsin.json("channel", "test", "hook", status=2)
     assert (tested["status"], tested["outcome"]) == ("failed", "transient")
     assert tested["provider_response"]["code"].startswith("503")
@@ -204,7 +209,12 @@ def test_send_does_not_wait_for_what_is_due_much_later(tocsin: Tocsin) -> None:
     assert "still waiting: 1 RETRYING" in done.stderr
 
 
-def test_a_worker_on_the_same_file_takes_what_a_send_left_and_ends_when_told(tocsin: Tocsin) -> None:
+@pytest.mark.parametrize(
+    ("level", "told"), [("info", ["worker_started", "delivery", "worker_stopped"]), ("error", [])]
+)
+def test_a_worker_on_the_same_file_takes_what_a_send_left_and_ends_when_told(
+    tocsin: Tocsin, level: str, told: list[str]
+) -> None:
     # Given a send that found the far side down, and its retry due soon
     configuration = tocsin.configuration()
     configuration["channels"][0]["config"]["max_retries"] = 3
@@ -216,7 +226,7 @@ def test_a_worker_on_the_same_file_takes_what_a_send_left_and_ends_when_told(toc
     # When a worker runs
     worker = subprocess.Popen(
         [sys.executable, "-m", "cli", "worker"],
-        env=tocsin.environment,
+        env=tocsin.environment | {"TOCSIN_LOG_FORMAT": "json", "TOCSIN_LOG_LEVEL": level},
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -229,6 +239,10 @@ def test_a_worker_on_the_same_file_takes_what_a_send_left_and_ends_when_told(toc
         worker.send_signal(signal.SIGTERM)
         _, log = worker.communicate(timeout=30)
     assert worker.returncode == 0, log
+    # And its log is what the settings say
+    lines = [json.loads(line)["event"] for line in log.splitlines()]
+    assert [line for line in lines if line in told] == told
+    assert bool(lines) == bool(told)
 
 
 def test_each_mistake_is_one_line_that_names_the_field(tocsin: Tocsin) -> None:

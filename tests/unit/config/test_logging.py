@@ -35,11 +35,14 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
     """What this process writes to stderr, with logging set up as a worker's; afterwards as it was."""
     root, writes = logging.getLogger(), Writes()
     before = (root.handlers[:], root.level, structlog.get_config())
+    levels = {name: logging.getLogger(name).level for name in list(root.manager.loggerDict)}
     monkeypatch.setattr(sys, "stderr", writes)
     configure_logging(load_settings(log_format="json"))
     yield writes
     root.handlers[:], root.level = before[0], before[1]
     structlog.configure(**before[2])
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def test_a_line_is_one_write_so_that_those_of_several_processes_do_not_mix(stderr: Writes) -> None:
@@ -48,3 +51,21 @@ def test_a_line_is_one_write_so_that_those_of_several_processes_do_not_mix(stder
 
     assert [text[-1] for text in stderr.each] == ["\n", "\n"]
     assert [orjson.loads(text)["event"] for text in stderr.each] == ["delivery", "else"]
+
+
+def test_a_level_holds_for_our_lines_and_for_those_of_libraries(
+    stderr: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)  # which pytest has set anew since
+    configure_logging(load_settings(log_format="json"), level="error")
+    names = ("tocsin.delivery", "dramatiq", "urllib3", "somebody")
+
+    get_logger(names[0]).info("delivery")
+    for level in (logging.WARNING, logging.ERROR):
+        for name in names[1:]:
+            logging.getLogger(name).log(level, "%s", name)
+    get_logger(names[0]).error("internal")
+
+    assert [orjson.loads(text)["event"] for text in stderr.each] == [*names[1:], "internal"]
+    # And apprise's sender hears what it must hear in any case
+    assert logging.getLogger("apprise").isEnabledFor(logging.WARNING)
