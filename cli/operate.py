@@ -14,7 +14,7 @@ from cli import show
 from cli.chain import STOP, is_embedded, show_summary, summary_document, wait, working
 from cli.configure import moment_of
 from cli.errors import ERROR, OK, UNDELIVERED, CommandError
-from cli.session import open_all
+from cli.session import log_as_json, open_all
 
 if TYPE_CHECKING:
     from config import Settings
@@ -44,8 +44,11 @@ def worker(
         ),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of each process.")] = THREADS,
+    json: show.JsonLog = False,
 ) -> int:
     """Work: match, fan out and deliver until told to stop. `dramatiq actors` does the same."""
+    if json:
+        log_as_json()
     from config import get_settings  # noqa: PLC0415  # `--help` need not wait for it
 
     settings = get_settings()

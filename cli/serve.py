@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import show  # noqa: TC001  # Typer reads the annotations
 from cli.chain import STOP, is_embedded
 from cli.errors import OK, CommandError
-from cli.session import open_all
+from cli.session import log_as_json, open_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +51,11 @@ def serve(
     max_body: Annotated[
         int | None, typer.Option("--max-body", min=1024, help="Bytes of a request; by default 8 MiB.")
     ] = None,
+    json: show.JsonLog = False,
 ) -> int:
     """Serve the API and the console. On the embedded default the chain runs here too: nothing else is to start."""
+    if json:
+        log_as_json()
     settings = open_all()
     import uvicorn  # noqa: PLC0415  # `--help` need not wait for it
 
@@ -66,7 +70,7 @@ def serve(
     listener = _listen(host, port)
     with _worker(threads) if with_worker or is_embedded(settings) else nullcontext() as worker:
         app = create_app(settings, limits=limits, worker=worker)
-        _greet(settings, listener)
+        _greet(settings, listener, as_json=json)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -108,15 +112,19 @@ def _worker(threads: int) -> Iterator[Worker]:
         worker.stop(timeout=STOP)
 
 
-def _greet(settings: Settings, listener: socket.socket) -> None:
+def _greet(settings: Settings, listener: socket.socket, *, as_json: bool) -> None:
     """Say where it listens and, once in an installation's life, with which key."""
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(
-        f"Tocsin listens on http://{shown}:{port} with the console at /, the calls described at /docs",
-        flush=True,
-    )
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     made = first_key(settings)
+    if as_json:
+        import orjson  # noqa: PLC0415  # as above
+
+        key_made = {"tenant": made[0], "key": made[1]} if made is not None else None
+        # One line, as those of the log are.
+        print(orjson.dumps({"listens_on": address, "first_key": key_made}).decode(), flush=True)
+        return
+    print(f"Tocsin listens on {address} with the console at /, the calls described at /docs", flush=True)
     if made is not None:
         tenant_id, key = made
         print(

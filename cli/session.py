@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,14 @@ def open_all() -> Settings:
             raise CommandError("the database's schema is not up to date; run `tocsin migrate`")
         migrate()
     return settings
+
+
+def log_as_json() -> None:
+    """What `--json` means to a command whose answer is its log; before anything has read the settings.
+
+    By the environment, since it holds for the processes of a worker, too.
+    """
+    os.environ["TOCSIN_LOG_FORMAT"] = "json"
 
 
 def quiet(settings: Settings) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+#: Of what runs until it is told to stop, which answers in its log alone.
+JsonLog = Annotated[bool, typer.Option("--json", help="Log in JSON, as by TOCSIN_LOG_FORMAT=json.")]
 TenantOption = Annotated[
     str | None,
     typer.Option("--tenant", "-t", help="Whose; by default the only tenant there is.", metavar="TENANT"),

@@ -210,10 +210,15 @@ def test_send_does_not_wait_for_what_is_due_much_later(tocsin: Tocsin) -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "told"), [("info", ["worker_started", "delivery", "worker_stopped"]), ("error", [])]
+    ("options", "log_format", "level", "told"),
+    [
+        ([], "json", "info", ["worker_started", "delivery", "worker_stopped"]),
+        (["--json"], "console", "info", ["worker_started", "delivery", "worker_stopped"]),
+        ([], "json", "error", []),
+    ],
 )
 def test_a_worker_on_the_same_file_takes_what_a_send_left_and_ends_when_told(
-    tocsin: Tocsin, level: str, told: list[str]
+    tocsin: Tocsin, options: list[str], log_format: str, level: str, told: list[str]
 ) -> None:
     # Given a send that found the far side down, and its retry due soon
     configuration = tocsin.configuration()
@@ -225,8 +230,8 @@ def test_a_worker_on_the_same_file_takes_what_a_send_left_and_ends_when_told(
     tocsin("send", "-", "--timeout", "0", text='{"alert_id": 1}')
     # When a worker runs
     worker = subprocess.Popen(
-        [sys.executable, "-m", "cli", "worker"],
-        env=tocsin.environment | {"TOCSIN_LOG_FORMAT": "json", "TOCSIN_LOG_LEVEL": level},
+        [sys.executable, "-m", "cli", "worker", *options],
+        env=tocsin.environment | {"TOCSIN_LOG_FORMAT": log_format, "TOCSIN_LOG_LEVEL": level},
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -239,7 +244,7 @@ def test_a_worker_on_the_same_file_takes_what_a_send_left_and_ends_when_told(
         worker.send_signal(signal.SIGTERM)
         _, log = worker.communicate(timeout=30)
     assert worker.returncode == 0, log
-    # And its log is what the settings say
+    # And its log is what the settings and options say
     lines = [json.loads(line)["event"] for line in log.splitlines()]
     assert [line for line in lines if line in told] == told
     assert bool(lines) == bool(told)
@@ -358,7 +363,8 @@ def test_on_rabbitmq_the_worker_is_elsewhere_and_send_waits_if_asked(
     }  # fmt: skip
     tocsin("migrate")
     tocsin.apply()
-    command = [sys.executable, "-m", "cli", "worker", "--processes", "1", "--threads", "2"]
+    command = [sys.executable, "-m", "cli", "worker", "--processes", "1", "--threads", "2", "--json"]
+    tocsin.environment["TOCSIN_LOG_FORMAT"] = "console"
     worker = subprocess.Popen(command, env=tocsin.environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         # When an alert is sent, and waited for
@@ -374,3 +380,4 @@ def test_on_rabbitmq_the_worker_is_elsewhere_and_send_waits_if_asked(
         _, log = worker.communicate(timeout=30)
         tocsin.environment = embedded
     assert worker.returncode == 0, log
+    assert "delivery" in [json.loads(line)["event"] for line in log.splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tests.servers import RabbitServer
 
 SECONDS = 30.0
+#: In the words that it says, and as JSON.
+ADDRESS = r'listens[ _]on(?: |": *")(http://[^\s"]+)[\s"]'
 
 
 class Served:
@@ -43,7 +46,7 @@ class Served:
             },
         )
         wait_until(self._is_up, SECONDS, "tocsin serve to listen", describe=self.text)
-        address = re.search(r"listens on (http://\S+)", self.text())
+        address = re.search(ADDRESS, self.text())
         assert address
         self.client = httpx.Client(base_url=address[1], trust_env=False, timeout=60)
         wait_until(self._answers, SECONDS, "tocsin serve to answer", describe=self.text)
@@ -71,7 +74,7 @@ class Served:
 
     def _is_up(self) -> bool:
         assert self.process.poll() is None, self.text()
-        return "listens on" in self.text()
+        return re.search(ADDRESS, self.text()) is not None
 
     def _answers(self) -> bool:
         try:
@@ -139,6 +142,20 @@ def test_from_nothing_to_an_alert_at_one_s_own_webhook(tmp_path: Path) -> None:
         again.use(key)
         assert len(again.client.get("/v1/jobs").json()["items"]) == 2
         assert again.end(signal.SIGINT) == 0
+
+
+def test_with_json_every_line_is_json_whatever_the_settings_say(tmp_path: Path) -> None:
+    with served(tmp_path, {"TOCSIN_LOG_FORMAT": "console"}, "--json") as server:
+        # Given the key of the first start
+        (greeting,) = (json.loads(line) for line in server.text().splitlines() if "listens_on" in line)
+        assert greeting["first_key"]["tenant"] == "default"
+        # When it is used, and the server ends
+        server.use(greeting["first_key"]["key"])
+        assert server.client.get("/v1/jobs").status_code == 200
+        assert server.end() == 0
+        # Then the log has the request, and nothing is in words
+        lines = [json.loads(line) for line in server.text().splitlines()]
+    assert any("/v1/jobs" in str(line) for line in lines[1:])
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
