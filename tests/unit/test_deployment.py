@@ -103,6 +103,14 @@ class TestCompose:
         port = Settings.model_fields["metrics_port"].default
         assert f"127.0.0.1:{port}/metrics" in SERVICES["worker"]["healthcheck"]["test"][-1]
 
+    def test_metrics_can_be_read_where_the_readme_says(self) -> None:
+        # Published, and listened for on more than the container's own loopback.
+        port = Settings.model_fields["metrics_port"].default
+        assert f"http://127.0.0.1:{port}/metrics" in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert f"127.0.0.1:{port}:{port}" in SERVICES["worker"]["ports"]
+        assert SERVICES["worker"]["environment"]["TOCSIN_METRICS_HOST"] == "0.0.0.0"  # noqa: S104  # within the container
+        assert SERVICES["api"]["environment"].items() <= SERVICES["worker"]["environment"].items()
+
     def test_it_is_valid_compose(self) -> None:
         # Against the Compose Specification's own schema.
         checked = subprocess.run(
