@@ -146,6 +146,8 @@ def status(*, tenant: show.TenantOption = None, json: show.Json = False) -> int:
         if not late
         else f"oldest pending: {', '.join(f'{s} {n:.0f} s' for s, n in late.items())}"
     )
+    if failed := found["failed_by_reason"]:
+        show.note(f"failed: {', '.join(f'{number} {reason}' for reason, number in failed.items())}")
     mended = found["recovery"]
     show.note(
         f"leases recovered: {mended['leases_recovered']}, duplicates avoided: {mended['duplicates_avoided']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from peewee import fn
+from peewee import SQL, fn
 
 from model.database import UtcDateTimeField, tuples, utcnow
 from model.states import IN_PROGRESS, DeliveryState, JobState
@@ -54,7 +54,14 @@ def status(tenant_id: str | None = None) -> dict[str, Any]:
     alerts = Alert.select(fn.COUNT(Alert.id), fn.COUNT(Alert.matched_at))
     jobs = Job.select(Job.state, fn.COUNT(Job.id)).group_by(Job.state)
     deliveries = Delivery.select(Delivery.state, fn.COUNT(Delivery.id)).group_by(Delivery.state)
+    # In these very words: they are what the index of failed deliveries is limited to.
+    failed = (
+        Delivery.select(Delivery.reason, fn.COUNT(Delivery.id))
+        .where(SQL("state = 'FAILED'"))
+        .group_by(Delivery.reason)
+    )
     if tenant_id is not None:
+        failed = failed.where(Delivery.tenant_id == tenant_id)
         alerts = alerts.where(Alert.tenant == tenant_id)
         jobs = jobs.where(Job.tenant == tenant_id)
         deliveries = deliveries.where(Delivery.tenant_id == tenant_id)
@@ -66,6 +73,7 @@ def status(tenant_id: str | None = None) -> dict[str, Any]:
         "alerts": {"accepted": accepted, "matched": matched, "unmatched": accepted - matched},
         "jobs": {state.value: by_job.get(state, 0) for state in JobState},
         "deliveries": {state.value: by_delivery.get(state, 0) for state in DeliveryState},
+        "failed_by_reason": dict(sorted((reason or "unknown", number) for reason, number in tuples(failed))),
         "in_progress": {
             "alerts": accepted - matched,
             "jobs": sum(by_job.get(state, 0) for state in JobState if not state.is_final),

@@ -186,6 +186,8 @@ def test_what_fails_is_said_by_the_status_and_can_be_replayed(tocsin: Tocsin) ->
     sent = json.loads(done.stdout)
     assert (sent["accepted"], sent["totals"]["failed"]) == (25, 25)
     assert done.stderr == ""
+    assert tocsin.json("status")["failed_by_reason"] == {"exhausted": 25}
+    assert "failed: 25 exhausted" in tocsin("status").stderr.splitlines()
     tested = tocsin.json("channel", "test", "hook", status=2)
     assert (tested["status"], tested["outcome"]) == ("failed", "transient")
     assert tested["provider_response"]["code"].startswith("503")
@@ -194,6 +196,7 @@ def test_what_fails_is_said_by_the_status_and_can_be_replayed(tocsin: Tocsin) ->
     tocsin.far.clear()
     replayed = tocsin.json("replay", "--channel", "hook", "--reason", "exhausted")
     assert (replayed["deliveries"], replayed["totals"]["delivered"]) == (25, 25)
+    assert tocsin.json("status")["failed_by_reason"] == {}
     assert len(tocsin.far.webhook.received) == 25
     assert tocsin.json("channel", "test", "phones")["outcome"] == "ok"
 

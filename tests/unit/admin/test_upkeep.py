@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -16,6 +16,7 @@ from model import bulk
 from model.database import database, open_database, utcnow
 from model.problems import InvalidInput
 from model.states import DeliveryState, JobState
+from model.status import status
 from model.tables import Alert, ApiKey, Channel, Delivery, Device, Job
 from model.vault import vault
 from tests.support.database import KEY, make_channel, make_deliveries, make_job
@@ -97,6 +98,21 @@ def test_pruning_takes_what_ended_long_ago_and_nothing_that_is_under_way() -> No
         {job.alert_id for job in Job.select()} == {alert.alert_id for alert in Alert.select()} == {"2", "3"}
     )
     assert Delivery.select().count() == 2
+
+
+@pytest.mark.usefixtures("db")
+def test_the_status_counts_failures_by_reason_for_one_tenant_or_all() -> None:
+    ended: dict[str, Any] = {"finished_at": utcnow(), "sweep_at": None}
+    for tenant, reasons in (("acme", ["exhausted", "exhausted", "rejected"]), ("other", ["rejected"])):
+        number = len(reasons)
+        job = make_job(tenant, targets=number + 1, failed=number, delivered=1)
+        for device_id, reason in enumerate(reasons, start=1):
+            failed: dict[str, Any] = {"state": DeliveryState.FAILED, "reason": reason, "device_id": device_id}
+            make_deliveries(job, tenant_id=tenant, **failed, **ended)
+        make_deliveries(job, tenant_id=tenant, state=DeliveryState.DELIVERED, device_id=number + 1, **ended)
+    assert status("acme")["failed_by_reason"] == {"exhausted": 2, "rejected": 1}
+    assert status("other")["failed_by_reason"] == {"rejected": 1}
+    assert status()["failed_by_reason"] == {"exhausted": 2, "rejected": 2}
 
 
 @pytest.mark.usefixtures("db")
