@@ -103,7 +103,9 @@ def _worker(threads: int) -> Iterator[Worker]:
     from dramatiq import Worker  # noqa: PLC0415  # as above
 
     from actors import broker  # noqa: PLC0415
+    from cli.worker_metrics import WorkerMetrics  # noqa: PLC0415
 
+    WorkerMetrics().add_to(broker)
     worker = Worker(broker, worker_timeout=100, worker_threads=threads)
     worker.start()
     try:

@@ -129,6 +129,10 @@ def test_from_nothing_to_an_alert_at_one_s_own_webhook(tmp_path: Path) -> None:
             in server.client.get("/metrics").text
         )
         assert "tocsin_oldest_pending_seconds" in server.client.get("/metrics").text
+        # Dramatiq's own, once each
+        told = server.client.get("/metrics").text.splitlines()
+        assert told.count("# TYPE dramatiq_messages_total counter") == 1
+        assert any(line.startswith('dramatiq_messages_total{actor_name="match_rules"') for line in told)
         ready = server.client.get("/readyz").json()
         assert ready == {
             "ready": True,
@@ -175,8 +179,9 @@ def test_the_limits_that_the_command_was_given_and_the_metrics_that_processes_sh
     shared = tmp_path / "metrics"
     shared.mkdir()
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(shared)}
-    with served(tmp_path, environment, "--max-body", "1024", "--rate", "0.1", "--burst", "2") as server:
+    with served(tmp_path, environment, "--max-body", "1024", "--rate", "0.1", "--burst", "3") as server:
         server.use(server.key() or "")
+        assert server.client.post("/v1/alerts", json={"alert_id": 2}).status_code == 202
         large = {"alert_id": 1, "message": "x" * 2000}
         assert server.client.post("/v1/alerts", json=large).status_code == 413
         assert [server.client.get("/v1/jobs").status_code for _ in range(2)] == [200, 429]
@@ -186,6 +191,12 @@ def test_the_limits_that_the_command_was_given_and_the_metrics_that_processes_sh
             [sys.executable, "-c", counting], env=os.environ | environment, timeout=SECONDS, check=True
         )
         assert 'tocsin_swept_total{stage="match"} 41.0' in server.client.get("/metrics").text
+
+        # As does the worker of this one, by Dramatiq's own metrics
+        def counted() -> bool:
+            return "dramatiq_messages_total{" in server.client.get("/metrics").text
+
+        wait_until(counted, SECONDS, "the message to be counted", describe=server.text)
 
 
 @pytest.mark.timeout(240)
