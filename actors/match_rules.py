@@ -6,6 +6,7 @@ together with the job, which saves a message, a transaction and two writes.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +21,7 @@ from actors.record import PUSH
 from actors.roads import CRITICAL, FRONT, MATCH, URGENT
 from config.logging import get_logger
 from model import bulk
-from model.database import among, is_sqlite, transaction, tuples, utcnow
+from model.database import among, database, is_sqlite, transaction, tuples, utcnow
 from model.jobs import delivery_row, job_row
 from model.rulebook import rulebooks
 from model.states import EventType
@@ -28,7 +29,7 @@ from model.tables import Alert, Delivery, Job
 from senders.registry import ALIASES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from dramatiq import Actor
@@ -177,11 +178,26 @@ def _jobs_of(alert: Unmatched, book: RuleBook, notified: LastNotified, now: date
     return list(jobs.values())
 
 
+def _lock_alerts(alerts: Iterable[tuple[str, str]]) -> None:
+    """Wait until nobody else matches an event of these alerts, and let nobody, until the end of the transaction.
+
+    Of two events that are matched at once neither would see that the other notifies. SQLite's writers are alone anyway.
+    """
+    if not is_sqlite():
+        digests = (hashlib.sha256(f"{tenant}\0{alert_id}".encode()).digest() for tenant, alert_id in alerts)
+        keys = [int.from_bytes(digest[:8], "big", signed=True) for digest in digests]
+        # In their order, as all do: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+        database.execute_sql(
+            "SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest(%s) AS key ORDER BY key) AS keys", (keys,)
+        )
+
+
 def _last_notified(alerts: Sequence[Unmatched], books: dict[str, RuleBook]) -> LastNotified:
     """When each channel was last notified of these alerts: by what succeeded or is under way, not by what failed."""
     throttled = {rule.channel_id for book in books.values() for rule in book.rules if rule.throttle}
     if not throttled or not alerts:
         return {}
+    _lock_alerts({(alert.tenant_id, alert.alert_id) for alert in alerts})
     query: Any = (
         Job.select(
             Job.tenant,

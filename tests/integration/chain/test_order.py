@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 from actors.broker import runtime
 from model.database import connection
@@ -10,6 +13,8 @@ from model.tables import Channel, RoutingRule
 from receivers import Answer
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.integration.chain.conftest import Chain
 
 EVENTS = ["OPEN", "ACKNOWLEDGED", "ESCALATED", "CLOSED"]
@@ -151,3 +156,34 @@ def test_a_rule_changed_by_anybody_is_seen_by_the_next_alert(chain: Chain) -> No
     chain.send({"alert_id": 3})
     assert [line[0] for line in chain.settled()] == ["1"]
     assert runtime.settings is chain.settings
+
+
+def test_events_that_are_matched_at_the_same_time_throttle_each_other(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two workers with an event of one alert each, the first of which has not committed its job yet
+    chain.rule(chain.channel("calm"), deliver_on=EVENTS, throttle_minutes=10)
+    chain.stop()
+    opened = chain.send({"alert_id": 1}).ids
+    escalated = chain.send({"alert_id": 1, "event_type": "ESCALATED"}).ids
+    module = importlib.import_module("actors.match_rules")
+    insert, inserted = module._insert, threading.Event()
+
+    def insert_and_wait(jobs: list[Any]) -> Any:
+        made = insert(jobs)
+        if not inserted.is_set():
+            inserted.set()
+            time.sleep(0.5)
+        return made
+
+    monkeypatch.setattr(module, "_insert", insert_and_wait)
+    first = threading.Thread(target=module.match_rules.fn, args=(list(opened),))
+    first.start()
+    assert inserted.wait(5)
+    # When the second one matches its own
+    module.match_rules.fn(list(escalated))
+    first.join()
+    # Then the channel hears of the alert once
+    assert [job.deliver_on_event for job in chain.jobs()] == ["OPEN"]
+    chain.start()
+    chain.settled()
