@@ -17,11 +17,12 @@ import asyncio
 import contextvars
 import functools
 import logging
+import re
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -34,7 +35,7 @@ from senders.reach import UNKNOWN
 from senders.text import body, clip, level, one_line, title
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
     from config import Settings
@@ -65,9 +66,22 @@ FORBIDDEN: Final = frozenset({
     "wait",
 })  # fmt: skip
 
+_SEPARATOR: Final = re.compile("[&;]")
+_NO_LETTER: Final = re.compile("[^a-z]")
+
 _LOGGER: Final = "apprise"
 _TITLE_MARKUP: Final = 20
 """Characters that Apprise puts around a title in the body, such as <b>, </b>, <br /> and a line break."""
+
+
+def _parameters(url: str) -> list[tuple[str, str]]:
+    """Names and values as Apprise reads them, with as many escapes as they have in the URL.
+
+    To Apprise a question mark begins the parameters also where urllib sees a fragment, and a semicolon is a
+    separator; so urllib must not be asked here.
+    """
+    pairs = (pair.partition("=") for pair in _SEPARATOR.split(url.partition("?")[2]))
+    return [(name, value) for name, _, value in pairs]
 
 
 def _check_url(url: SecretStr) -> SecretStr:
@@ -75,12 +89,13 @@ def _check_url(url: SecretStr) -> SecretStr:
     if not 1 <= len(text) <= MAX_URL or not text.isprintable() or " " in text:
         raise ValueError(f"must be a URL of 1 to {MAX_URL} characters, without spaces and control characters")
     try:
-        parts = urlsplit(text)
-        named = {name.lower().strip(" +-:") for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        scheme = urlsplit(text).scheme
     except ValueError:
         raise ValueError("must be a well-formed URL") from None
-    if parts.scheme not in SCHEMES:
+    if scheme not in SCHEMES:
         raise ValueError(f"must begin with one of {', '.join(sorted(SCHEMES))}, followed by ://")
+    # By its letters alone: Apprise drops spaces around a name, and has signs that may stand before one.
+    named = {_NO_LETTER.sub("", unquote(name).lower()) for name, _ in _parameters(text)}
     if named & FORBIDDEN:
         raise ValueError(f"must not set {', '.join(sorted(named & FORBIDDEN))}")
     return url
@@ -130,11 +145,17 @@ class AppriseSender(Sender[AppriseConfig]):
 def _notify(notification: Notification[AppriseConfig]) -> Receipt:
     library = _library()
     url = notification.config.url.get_secret_value()
-    secrets = (*url_secrets(url), *urlsplit(url).netloc.replace("@", ":").split(":"))
+    secrets = (
+        *url_secrets(url),
+        *urlsplit(url).netloc.replace("@", ":").split(":"),
+        *(value for _, value in _parameters(url)),
+    )
     notes = Notes(notification)
     check_deadline()  # it may have waited for its thread
     with _Heard() as heard:
         service = library.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
+        if service is not None:
+            service.throttle = _in_time(service.throttle)
         taken = service is not None and service.notify(
             **_texts(notification, service, notes, library), notify_type=_kind(notification, library)
         )
@@ -144,6 +165,20 @@ def _notify(notification: Notification[AppriseConfig]) -> Receipt:
     if not taken:
         raise Transient("failure", said or "Apprise gives no reason")
     return Receipt("sent", detail="; ".join(filter(None, (notes.detail, said))) or None)
+
+
+def _in_time(throttle: Callable[..., None]) -> Callable[..., None]:
+    """What a service calls before each of its requests, to pace them; it then also ends a send whose time is over.
+
+    A URL may name a hundred receivers, and each may be sent several messages: without this a thread goes on
+    with them for minutes after its send was given up, while others wait for a thread.
+    """
+
+    def paced(*args: Any, **kwargs: Any) -> None:
+        throttle(*args, **kwargs)
+        check_deadline()
+
+    return paced
 
 
 def _texts(
@@ -194,7 +229,13 @@ def _library() -> ModuleType:
 
 @functools.cache
 def _asset() -> Any:
-    return _library().AppriseAsset(app_id="Tocsin", app_desc="Tocsin", app_url="", secure_logging=True)
+    return _library().AppriseAsset(
+        app_id="Tocsin",
+        app_desc="Tocsin",
+        app_url="",
+        secure_logging=True,
+        http_redirects=False,  # Apprise's own default is to follow them, wherever they lead
+    )
 
 
 def _kind(notification: Notification[Any], library: ModuleType) -> Any:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
-from apprise.plugins import N_MGR
+from apprise.plugins import N_MGR, url_to_dict
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
@@ -152,14 +152,85 @@ def test_other_schemes_are_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FORBIDDEN))
-@pytest.mark.parametrize("spelling", ["{}", "{}=", "+{}=x", "a=b&{}=/etc/passwd", "%{:02x}"])
-def test_parameters_that_read_files_or_undo_tls_are_refused(name: str, spelling: str) -> None:
-    if spelling.startswith("%"):
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "{}", "{}=", "+{}=x", "a=b&{}=/etc/passwd", "%{:02x}", "x=1;{}=x", "x;y=&;{}", "x=1?y=2;{}=x",
+        "%20{}%20=x", "-{}=x",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("before", ["?", "#?", "/#/x?", "/x;y?"])
+def test_parameters_that_read_files_or_undo_tls_are_refused(name: str, spelling: str, before: str) -> None:
+    if spelling == "%{:02x}":
         query = "".join(f"%{ord(letter):02x}" for letter in name) + "=x"
     else:
         query = spelling.format(name.upper() if spelling == "{}=" else name)
     with pytest.raises(ValidationError, match=re.escape(f"must not set {name}")):
-        AppriseConfig(url=SecretStr(f"tgram://1:token/chat?{query}"))
+        AppriseConfig(url=SecretStr(f"tgram://1:token/chat{before}{query}"))
+
+
+NAME = st.sampled_from([*sorted(FORBIDDEN), "to", "format", "overflow"])
+PIECE = (
+    NAME
+    | NAME.map(str.upper)
+    | NAME.map(lambda name: "".join(f"%{ord(letter):02x}" for letter in name))
+    | NAME.map(lambda name: f"%{ord(name[0]):02X}{name[1:]}")
+    | st.sampled_from([
+        "=no", "=", "&", ";", "?", "#", "/", "/#", "%3B", "%26", "%3F", "%23", "%20", "+", "-", ":", "%2576",
+        "x", "\u212a",
+    ])
+)  # fmt: skip
+
+
+@hypothesis.settings(max_examples=300)
+@given(tail=st.lists(PIECE, max_size=8).map("".join))
+@hypothesis.example(tail="?x=1;template=http://127.0.0.1/;verify=no;rto=300")
+@hypothesis.example(tail="#?verify=no")
+@hypothesis.example(tail="?%E2%84%AAeyfile=x")
+def test_apprise_reads_no_forbidden_parameter_from_a_url_that_is_taken(tail: str) -> None:
+    url = f"discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js{tail}"
+    try:
+        AppriseConfig(url=SecretStr(url))
+    except ValidationError:
+        return
+    _library()
+    parsed = url_to_dict(url)  # type: ignore[no-untyped-call]  # apprise leaves it unannotated
+    if parsed is not None:  # else it is no URL to Apprise, and makes no service
+        assert not FORBIDDEN & {name for kind in ("qsd", "qsd+", "qsd-", "qsd:") for name in parsed[kind]}
+        assert parsed["verify"] is True
+
+
+@pytest.mark.parametrize(
+    "rest", ["/#general", "?to=a;format=text", "/a;b/?to=%23general", "#x?format=html&to=a"]
+)
+def test_what_other_urls_hold_is_not_judged(rest: str) -> None:
+    AppriseConfig(url=SecretStr(f"pushed://app-key/app-secret{rest}"))
+
+
+async def test_a_redirect_is_not_followed(sender: AppriseSender) -> None:
+    async with receiving() as other, receiving(status=307, headers={"location": other.url}) as receiver:
+        result = await outcome(sender, notification(unchecked(receiver.url)))
+    assert isinstance(result, Transient)
+    assert len(receiver.requests) == 1
+    assert other.requests == []
+
+
+async def test_a_send_whose_time_is_over_makes_no_request_more() -> None:
+    """One that has many to make would keep its thread, and eight of those everyone's."""
+    _library()
+    sending = AppriseSender(loopback_settings(send_deadline=0.5), None)  # type: ignore[arg-type]  # makes no request of ours
+    async with receiving() as receiver:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(N_MGR["json"], "body_maxlen", 100)
+            patch.setattr(N_MGR["json"], "request_rate_per_sec", 0.2)
+            config = unchecked(f"{receiver.url}/?overflow=split")
+            result = await outcome(sending, notification(config, alert={"message": "Smoke " * 1000}))
+            taken = len(receiver.requests)
+            await asyncio.sleep(0.8)
+    assert isinstance(result, Transient)
+    assert result.code == "timeout"
+    assert 1 <= taken <= len(receiver.requests) <= taken + 1
+    await sending.aclose()
 
 
 SERVICES = {
