@@ -4,7 +4,7 @@ Every mail of one alert names the same root in References and In-Reply-To, so th
 events as one thread; the Message-ID is the same for every attempt, so that a mailbox can drop a repeat.
 
 Facts: RFC 5322 3.6.4 (identification fields), RFC 3834 5 (Auto-Submitted keeps vacation replies away),
-RFC 2046 5.1.4 (alternatives, best one last).
+RFC 2046 5.1.4 (alternatives, best one last), RFC 2047 2 (encoded words).
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from senders.base import Notification
 
 MAX_SUBJECT: Final = 200
+MAX_SENDER: Final = 60
+"""Characters of the From address's name; one longer than a line Python may fold at a blank line, where headers end."""
+
 MAX_BODY: Final = 20_000
 """Characters of the alert's message; longer mails are attachments in disguise."""
 
@@ -94,9 +97,10 @@ def compose(
     message["In-Reply-To"] = root
     message["References"] = root
     message["Date"] = notification.accepted_at
-    message["From"] = sender
+    name = notes.clip("sender", _literal(sender.display_name), MAX_SENDER)
+    message["From"] = Address(name, sender.username, sender.domain)
     message["To"] = [Address(addr_spec=recipient) for recipient in recipients]
-    message["Subject"] = notes.clip("subject", subject, MAX_SUBJECT)
+    message["Subject"] = notes.clip("subject", _literal(subject), MAX_SUBJECT)
     message["Auto-Submitted"] = "auto-generated"
     tenant = notes.clip("tenant", one_line(notification.tenant_id), MAX_NAME)
     footer = f"{notification.event} · {tenant} · job {notification.job_id}"
@@ -104,6 +108,15 @@ def compose(
     page = _html(said, rows, found, footer, heading=heading, colour=_colour(notification))
     message.add_alternative(page, subtype="html")
     return message, notes.detail
+
+
+def _literal(text: str) -> str:
+    """One line for a header, without the beginning of an encoded word.
+
+    EmailMessage decodes encoded words in what it is given, and Python below 3.11.10 writes the line breaks inside
+    them as they are (CVE-2024-6923): an alert could add headers, and a body of its own.
+    """
+    return text.replace("=?", "= ?")
 
 
 def _subject(template: str | None, notification: Notification[Any], notes: Notes) -> str:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import email.policy
 import re
 from email import message_from_bytes
+from email.headerregistry import Address
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from senders.email import EmailConfig, EmailSender
 from senders.mail_message import MAX_SUBJECT, compose
 from senders.template import MAX_TEMPLATE, NAMES, check_template
-from senders.text import words
+from senders.text import one_line, words
 from tests.unit.senders.mail_support import AIOSMTPD_WARNINGS, FROM, mail, sender, settings
 from tests.unit.senders.servers_support import mail_server
 from tests.unit.senders.support import notification
-
-if TYPE_CHECKING:
-    from email.headerregistry import Address
 
 pytestmark = AIOSMTPD_WARNINGS
 
@@ -104,6 +104,11 @@ def test_a_hostile_template_is_refused_when_it_is_saved(template: str) -> None:
         check_template(template)
 
 
+HEADERS = [
+    "Message-ID", "In-Reply-To", "References", "Date", "From", "To", "Subject", "Auto-Submitted", "MIME-Version",
+    "Content-Type",
+]  # fmt: skip
+
 TEXTS = st.text(max_size=400) | st.text(alphabet="\r\n\0\t .<>&\"'🔥👩‍👩‍👧 é\ud800\u202e:=?", max_size=200)
 
 
@@ -129,10 +134,7 @@ def test_whatever_an_alert_says_makes_one_well_formed_mail(kind: str, said: str,
     )
     raw = message.as_bytes()
     parsed = message_from_bytes(raw, policy=email.policy.default)
-    assert sorted(parsed.keys()) == sorted(
-        ["Message-ID", "In-Reply-To", "References", "Date", "From", "To", "Subject", "Auto-Submitted",
-         "MIME-Version", "Content-Type"]
-    )  # fmt: skip
+    assert sorted(parsed.keys()) == sorted(HEADERS)
     assert raw.isascii()
     assert b"\0" not in raw
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)", raw)
@@ -142,6 +144,70 @@ def test_whatever_an_alert_says_makes_one_well_formed_mail(kind: str, said: str,
     tags = _Tags()
     tags.feed(html.get_content())
     assert tags.seen <= {"html", "head", "meta", "title", "body", "div", "h1", "p", "table", "tr", "td"}
+
+
+def _encoded_word(text: str, charset: str, encoding: str) -> str:
+    data = text.encode(charset, "replace")
+    said = (
+        base64.b64encode(data).decode()
+        if encoding in "bB"
+        else "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"={byte:02x}" for byte in data)
+    )
+    return f"=?{charset}?{encoding}?{said}?="
+
+
+ENCODED_WORDS = st.lists(
+    st.builds(
+        _encoded_word,
+        st.sampled_from(["ok\r\nReply-To: evil@x.example\r\n\r\n<p>Log in", "\nBcc: a@b.org", "\0", "\r", "é"])
+        | st.text(max_size=30),
+        st.sampled_from(["utf-8", "us-ascii", "ISO-8859-1", "utf-16"]),
+        st.sampled_from("bBqQ"),
+    )
+    | st.sampled_from([" ", "=", "?", "=?", "?=", "x", "🔥", "\n"]),
+    min_size=1,
+    max_size=6,
+).map("".join)  # fmt: skip
+
+
+@hypothesis.settings(max_examples=50)
+@given(kind=ENCODED_WORDS, name=ENCODED_WORDS, subject=st.sampled_from([None, "{{ alert.alert_type }}"]))
+@hypothesis.example(
+    kind=_encoded_word("ok\r\nReply-To: evil@x.example\r\n\r\nhello", "utf-8", "b"), name="x", subject=None
+)
+@hypothesis.example(kind="x", name=_encoded_word("ok\r\nBcc: evil@x.example", "utf-8", "q"), subject=None)
+def test_an_encoded_word_is_text_and_makes_no_header(kind: str, name: str, subject: str | None) -> None:
+    sent = notification(EmailConfig(to=("a@b.org",)), alert={"alert_type": kind, "details": {"title": None}})
+    message, _ = compose(
+        sent,
+        sender=Address(one_line(name), addr_spec="tocsin@alerts.example"),
+        recipients=sent.config.to,
+        subject_template=subject,
+    )
+    raw = message.as_bytes()
+    lines = raw.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    names = [line.partition(b":")[0].decode() for line in lines if not line.startswith(b" ")]
+    assert names == HEADERS
+    values = message_from_bytes(raw, policy=email.policy.default).values()
+    assert not any(set("\r\n\0") & set(value) for value in values)
+    assert message_from_bytes(raw, policy=email.policy.default)["To"] == "a@b.org"
+
+
+@pytest.mark.parametrize(
+    ("charset", "encoding"), [("utf-8", "b"), ("utf-8", "q"), ("us-ascii", "B"), ("iso-8859-1", "Q")]
+)
+@pytest.mark.parametrize("form", ["{}@x.example", "a{}@x.example", "a.{}@x.example", "{}.a@x.example"])
+def test_an_address_of_encoded_words_makes_no_header(form: str, charset: str, encoding: str) -> None:
+    address = form.format(_encoded_word("a\r\nBcc: evil@x.example", charset, encoding))
+    try:
+        config = EmailConfig(to=(address,))
+    except ValidationError:
+        return
+    message, _ = compose(
+        notification(config), sender=_address(FROM), recipients=config.to, subject_template=None
+    )
+    assert f"\r\nTo: {address}\r\n" in message.as_string().replace("\n ", "")
+    assert "\nBcc" not in message.as_string()
 
 
 class _Tags(HTMLParser):
