@@ -1,8 +1,9 @@
 """Templates that a channel's owner writes, in a harmless part of Jinja.
 
 A template is checked when it is saved: only text, `{{ names }}`, conditions and a few filters. There are no
-loops, calls or arithmetic, so time and output are bounded by the template's own length; and a dot reads an
-item of the alert, never an attribute of a Python object, so there is nothing to walk to.
+loops, calls or arithmetic, and values are clipped before a template sees them, so time and output are bounded
+by the template's own length; and a dot reads an item of the alert, never an attribute of a Python object, so
+there is nothing to walk to.
 
 Facts: https://jinja.palletsprojects.com/en/stable/sandbox/ (sandboxing alone "is not a solution for perfect
 security", and range or multiplication may exhaust a process: hence the list of what is allowed).
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import ChainableUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
@@ -27,6 +28,9 @@ MAX_OUTPUT: Final = 20_000
 
 MAX_VALUE: Final = 4000
 """Characters of one value; a template repeats a value at most as often as it names it."""
+
+MAX_FILTERS: Final = 20
+"""In a template; each reads its whole value, on the event loop, also where nothing of it is written."""
 
 NAMES: Final = (
     "alert", "body", "event", "facts", "job_id", "lead", "level", "severity", "symbol", "tenant_id", "title",
@@ -62,13 +66,61 @@ def _shown(value: Any) -> str:
     """A value as it is written: JSON but for text, and nothing where the alert has none."""
     if isinstance(value, Undefined) or value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text[:MAX_VALUE]
+    if isinstance(value, str):
+        return value[:MAX_VALUE]
+    return str(value) if isinstance(value, _Fields | _Items) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)[:MAX_VALUE]
+
+
+class _Fields(dict[str, Any]):
+    """A mapping that is made into text once, however often a template names it."""
+
+    @functools.cached_property
+    def _text(self) -> str:
+        return _json(self)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class _Items(list[Any]):
+    """A list, likewise."""
+
+    @functools.cached_property
+    def _text(self) -> str:
+        return _json(self)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def _bounded(value: Any) -> Any:
+    """A copy in which no text is longer than MAX_VALUE, nor becomes it where it is joined, compared or filtered."""
+    if isinstance(value, str):
+        return value[:MAX_VALUE]
+    if isinstance(value, Mapping):
+        return _Fields((name, _bounded(item)) for name, item in value.items())
+    return _Items(map(_bounded, value)) if isinstance(value, list | tuple) else value
+
+
+def _clipping(function: Callable[[str], str]) -> Callable[[Any], str]:
+    """A filter that reads no more than a value's worth of what `~` has joined."""
+
+    def clipped(value: Any) -> str:
+        return function(_shown(value))
+
+    return clipped
 
 
 # Not escaped: it makes plain text, which each sender escapes for its provider.
 _ENVIRONMENT: Final = _Environment(undefined=ChainableUndefined, autoescape=False, finalize=_shown)
-_ENVIRONMENT.filters = {name: _ENVIRONMENT.filters[name] for name in FILTERS}
+_ENVIRONMENT.filters = {
+    name: _ENVIRONMENT.filters[name] if name == "default" else _clipping(_ENVIRONMENT.filters[name])
+    for name in FILTERS
+}
 _ENVIRONMENT.tests = {}
 _ENVIRONMENT.globals.clear()
 
@@ -88,6 +140,9 @@ def check_template(source: str) -> str:
         tree = _ENVIRONMENT.parse(source)
         for node in tree.find_all(nodes.Node):
             _check_node(node)
+        filters = sorted(node.lineno for node in tree.find_all(nodes.Filter))
+        if len(filters) > MAX_FILTERS:
+            raise ValueError(f"line {filters[MAX_FILTERS]}: must use at most {MAX_FILTERS} filters")
         _compiled(source)
     except TemplateSyntaxError as error:
         raise ValueError(f"line {error.lineno}: must be a Jinja template: {error.message}") from None
@@ -131,7 +186,7 @@ def render(source: str, values: Mapping[str, Any]) -> str:
     parts: list[str] = []
     room = MAX_OUTPUT
     try:
-        for part in _compiled(source).generate(values):
+        for part in _compiled(source).generate(_bounded(values)):
             parts.append(part[:room])
             room -= len(part)
             if room <= 0:

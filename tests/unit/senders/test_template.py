@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.filters import FILTERS as DEFAULT_FILTERS
 from pydantic import ValidationError
 
 from senders.base import ChannelConfig
-from senders.template import MAX_OUTPUT, MAX_TEMPLATE, NAMES, TemplateFailedError, check_template, render
+from senders.template import (
+    FILTERS,
+    MAX_FILTERS,
+    MAX_OUTPUT,
+    MAX_TEMPLATE,
+    MAX_VALUE,
+    NAMES,
+    TemplateFailedError,
+    check_template,
+    render,
+)
 from senders.text import body, template_notes, title
 from senders.webhook import WebhookConfig, WebhookSender
 from tests.unit.senders.support import client, loopback_settings, notification, receiving
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+FILTER_CODE = {DEFAULT_FILTERS[name].__code__ for name in FILTERS if name != "default"}
+DUMPS = json.dumps
 
 
 @pytest.mark.parametrize(
@@ -39,6 +59,12 @@ from tests.unit.senders.support import client, loopback_settings, notification, 
         ("{{ title | attr('__class__') }}", "must use no filters but"),
         ("{{ title | trim('x') }}", "must give a filter no arguments"),
         ("{{ " + "(" * 900 + "1" + ")" * 900 + " }}", "nested"),
+        ("{{ title" + "|title" * (MAX_FILTERS + 1) + " }}", "line 1: must use at most 20 filters"),
+        ("{{ title|upper }}\n" * (MAX_FILTERS + 1), "line 21: must use at most 20 filters"),
+        (
+            "{% if " + " or ".join(["body|title|title|title|title == 1"] * 90) + " %}{% endif %}",
+            "at most 20 filters",
+        ),
         ("{% if title %}" * 130 + "{% endif %}" * 130, "nested"),
     ],
 )
@@ -78,6 +104,7 @@ def test_any_text_is_a_template_or_a_clear_error(source: str) -> None:
         ("{{ level }} {{ lead }} {{ event }} {{ tenant_id }} {{ job_id }}", "error Error OPEN acme 12"),
         ("{{ alert.nothing.at.all | default('none') }}", "none"),
         ("{{ alert.alert_id }}{{ alert.details.device_tags }}", '4711{"floor": "2"}'),
+        ("{{ alert.details.device_tags ~ alert.nothing ~ severity }}", '{"floor": "2"}3'),
         ("{{ alert.__class__ }}{{ title.__class__.__mro__ }}{{ alert.items }}-", "-"),
         ("{{ title }}", "Error: smoke detected at cam-3, berlin"),
         ("a\r\nb\x00 {{ alert.alert_type }}", "a b smoke_detected"),
@@ -134,6 +161,49 @@ def test_the_costliest_template_is_bounded_in_time_and_output() -> None:
     began = time.perf_counter()
     assert len(body(sent)) <= MAX_OUTPUT
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize(
+    "read",
+    ["body", "alert.message", "facts", "alert", "alert.details", "alert.details.many", "(body ~ facts ~ body)",
+     "(alert ~ alert.details)", "(body | upper)", "(alert.nothing | default(body ~ body))"],
+)  # fmt: skip
+def test_a_filter_reads_no_more_than_one_value_may_have(read: str) -> None:
+    """It does so on the event loop, and twenty times at most."""
+    many = ["ß" * 60_000] * 3
+    alert = {"message": "ß" * 65_536, "details": {"text": "ß" * 60_000, "many": many, "deep": {"x": many}}}
+    source = "".join(f"{{{{ {read} | {name} }}}}" for name in FILTERS if name != "default")
+    sent = notification(ChannelConfig(body_template=check_template(source)), alert=alert)
+    sizes: list[int] = []
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code in FILTER_CODE:
+            sizes.append(len(str(frame.f_locals[frame.f_code.co_varnames[0]])))
+
+    sys.setprofile(watch)
+    try:
+        body(sent)
+    finally:
+        sys.setprofile(None)
+    assert len(sizes) >= len(FILTERS) - 1
+    assert max(sizes) <= MAX_VALUE
+
+
+def test_an_alert_becomes_text_once_however_often_a_template_names_it() -> None:
+    source = "{% if " + " ~ ".join(["alert"] * 400) + " == 1 %}{% endif %}{{ alert ~ alert.details }}"
+    alert = {"message": "m" * 65_536, "details": {f"k{i}": "v" * 100 for i in range(500)}}
+    sent = notification(ChannelConfig(body_template=check_template(source)), alert=alert)
+    with pytest.MonkeyPatch.context() as patch:
+        made: list[object] = []
+
+        def dumps(value: object, **options: Any) -> str:
+            made.append(value)
+            return DUMPS(value, **options)
+
+        patch.setattr(json, "dumps", dumps)
+        said = body(sent)
+    assert said.startswith('{"alert_id": 4711')
+    assert len(made) == 2
 
 
 async def test_a_webhook_carries_the_texts_of_its_templates_and_says_what_failed() -> None:
