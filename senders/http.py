@@ -58,6 +58,9 @@ KEEPALIVE: Final = 30.0
 EXCERPT: Final = 200
 """Characters of an answer that are quoted to people."""
 
+MAX_REDACTED: Final = 4096
+"""Characters of an answer in which secrets are looked for, each of them on its own, on the event loop."""
+
 _HEADERS: Final = {"user-agent": "tocsin", "accept": "*/*", "accept-encoding": "identity"}
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 _MIN_SECRET: Final = 4
@@ -113,7 +116,7 @@ class Answer:
 
     def excerpt(self, secrets: Iterable[str] = ()) -> str:
         """The start of the body as one line for people, without the secrets that it may echo."""
-        return clip(one_line(redact(self.text, secrets)), EXCERPT)
+        return clip(one_line(redact(self.text, secrets, MAX_REDACTED)), EXCERPT)
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:
@@ -178,19 +181,49 @@ def url_secrets(url: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret replaced, also where it comes back in base64 or escaped for a URL, JSON or HTML."""
-    spellings: set[str] = set()
-    for secret in secrets:
+def redact(text: str, secrets: Iterable[str], limit: int | None = None) -> str:
+    """The text with every secret replaced, also where it comes back in base64 or escaped for a URL, JSON or HTML.
+
+    Args:
+        text: what a far side said.
+        secrets: those shorter than four characters are not looked for.
+        limit: characters of the text that are kept; what they have of a secret that ends behind them is replaced, too.
+    """
+    kept = text[:limit]
+    found: list[tuple[int, int]] = []
+    for spelling in _spellings(secrets):
+        start = kept.find(spelling)
+        while start >= 0:
+            found.append((start, start + len(spelling)))
+            start = kept.find(spelling, start + len(spelling))
+        if len(kept) < len(text) and (start := _cut_off(kept, spelling)) < len(kept):
+            found.append((start, len(kept)))
+    parts: list[str] = []
+    shown = 0
+    for start, end in sorted(found):
+        if start >= shown:
+            parts += (kept[shown:start], "***")
+        shown = max(shown, end)
+    return "".join(parts) + kept[shown:]
+
+
+def _cut_off(text: str, spelling: str) -> int:
+    """Where the spelling begins that the text's end cuts in two; the text's length if there is none."""
+    start = text.find(spelling[0], max(len(text) - len(spelling) + 1, 0))
+    while start >= 0 and not spelling.startswith(text[start:]):
+        start = text.find(spelling[0], start + 1)
+    return len(text) if start < 0 else start
+
+
+def _spellings(secrets: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for secret in set(secrets):
         plain = unquote(secret)
         known = {secret, plain, quote(plain), quote(plain, safe=""), quote_plus(plain)}
         known |= _base64_spellings(secret) | _base64_spellings(plain)
         for spelling in known:
-            spellings |= {spelling, spelling.replace("/", "\\/"), html.escape(spelling)}
-    for spelling in sorted(spellings, key=len, reverse=True):
-        if len(spelling) >= _MIN_SECRET:
-            text = text.replace(spelling, "***")
-    return text
+            found |= {spelling, spelling.replace("/", "\\/"), html.escape(spelling)}
+    return {spelling for spelling in found if len(spelling) >= _MIN_SECRET}
 
 
 def _base64_spellings(plain: str) -> set[str]:

@@ -40,6 +40,10 @@ MAX_TITLE: Final = 1000
 MAX_NAMES: Final = 200
 MAX_HEADERS: Final = 50
 MAX_HEADER_VALUE: Final = 4096
+MAX_HEADERS_SIZE: Final = 8192
+"""Characters of all names and values: what most servers take, and each word is a secret to look for in answers."""
+
+MAX_SECRETS: Final = 10
 SECRET_BYTES: Final = (24, 64)
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
@@ -66,6 +70,8 @@ def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
                 f"{name} must be 1 to {MAX_HEADER_VALUE} printable ASCII characters, "
                 "without line breaks, NUL or space at either end"
             )
+    if sum(len(name) + len(value.get_secret_value()) for name, value in headers.items()) > MAX_HEADERS_SIZE:
+        raise ValueError(f"must be at most {MAX_HEADERS_SIZE} characters, names and values together")
     return headers
 
 
@@ -85,6 +91,8 @@ def _check_secret(secret: SecretStr) -> SecretStr:
             f"must be whsec_ and the base64 of {low} to {high} random bytes, as from "
             "`printf whsec_; openssl rand -base64 32`; several separated by a space while one rotates"
         )
+    if len(secrets) > MAX_SECRETS:
+        raise ValueError(f"must be at most {MAX_SECRETS} secrets")
     return secret
 
 

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senders.http import MAX_RETRY_AFTER, Answer, classify, parse_retry_after, redact, url_secrets
+from senders.http import (
+    MAX_REDACTED,
+    MAX_RETRY_AFTER,
+    Answer,
+    classify,
+    parse_retry_after,
+    redact,
+    url_secrets,
+)
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from tests.unit.senders.support import CANARY, client, receiving
 
@@ -156,3 +164,47 @@ def test_credentials_that_a_server_quotes_are_not_repeated(said: str) -> None:
 @given(st.text(min_size=4, max_size=40), st.text(), st.text())
 def test_a_secret_is_redacted_wherever_it_stands(secret: str, before: str, after: str) -> None:
     assert secret not in redact(before + secret + after, [secret]) or secret in "*" * 40
+
+
+@pytest.mark.parametrize("shown", [0, 1, 3, 20, 100, 240, 4096])
+@pytest.mark.parametrize("filler", ["_", "wonderland", "👍"])
+def test_a_secret_at_the_end_of_what_is_read_is_not_shown_in_part(shown: int, filler: str) -> None:
+    """Also where another secret stands within it, or over its end, and is looked for by itself."""
+    secret = "alice-" + "k5-in-wonderland-" * 12 + "and-behind-the-looking-glass"
+    others = ["wonderland", "alice-k5-in", "ass" + secret[:9]]
+    before = (filler * min(50, (4096 - shown) // len(filler))).rjust(4096 - shown, "_")
+    redacted = redact(before + secret * 20, [*others, secret], 4096)
+    assert len(redacted) <= 4096 + len("***")
+    assert set(redacted) <= set("_*👍")
+
+
+def test_a_cut_that_halves_no_secret_costs_nothing() -> None:
+    assert redact("ab" * 10, ["canary"], 7) == "abababa"
+    assert redact("abc", ["bcde"], 3) == "abc"
+    assert redact("abcx", ["bcde"], 3) == "a***"
+    assert redact("abcx", ["bcde"]) == "abcx"
+
+
+def test_few_characters_are_searched_for_the_many_words_of_a_channels_headers() -> None:
+    """It is done on the event loop: some milliseconds, where the whole body took seconds."""
+
+    class Counting(str):
+        __slots__ = ()
+        searched = 0
+
+        def __getitem__(self, key: Any) -> Counting:
+            return Counting(str.__getitem__(self, key))
+
+        def find(self, *args: Any) -> int:
+            Counting.searched += len(self)
+            return str.find(self, *args)
+
+    words = [f"{number:04x}" for number in range(8192 // 5)]
+    redact(Counting("z" * 65_536), words, MAX_REDACTED)
+    assert 0 < Counting.searched <= 2 * 12 * len(words) * MAX_REDACTED
+
+
+def test_an_excerpt_is_made_of_the_beginning_alone() -> None:
+    answer = Answer(400, {}, b" " * 4000 + b"key: canary-secret " * 4000)
+    assert re.fullmatch(r"(key: \*\*\* )+k?", answer.excerpt(["canary-secret"]))
+    assert Answer(400, {}, b" " * 4096 + b"late").excerpt() == ""

@@ -204,6 +204,8 @@ def test_a_very_wide_alert_is_shortened_in_no_time() -> None:
         ({"headers": {"Content-Length": "1"}}, "ours"),
         ({"headers": {"Transfer-Encoding": "chunked"}}, "ours"),
         ({"headers": {f"x-{i}": "1" for i in range(51)}}, "at most 50"),
+        ({"headers": {f"x-{i}": "a " * 2047 + "a" for i in range(2)}}, "at most 8192 characters, names and"),
+        ({"secret": " ".join([SECRET] * 11)}, "at most 10 secrets"),
         ({"typo": 1}, "Extra"),
         ({"url": None}, "string"),
     ],
