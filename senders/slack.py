@@ -151,12 +151,16 @@ def _message(notification: Notification[SlackConfig]) -> tuple[dict[str, Any], N
         notes.add(f"{len(rows) - MAX_FIELDS} details left out")
     source = f"{notification.event} · {one_line(notification.tenant_id)} · job {notification.job_id}"
     found = links(notification, notes)
+    link = _link(found["url"]) if "url" in found else ""
+    if len(link) > MAX_SECTION:
+        notes.add("details.url left out: it is too long for Slack")
+        link = ""
     image = ImageElement(image_url=found["image_url"], alt_text="image") if "image_url" in found else None
     blocks: list[Block] = [
         HeaderBlock(text=PlainTextObject(text=fit("title", heading, MAX_HEADER), emoji=True)),
         SectionBlock(text=_markdown(fit("message", said, MAX_SECTION)), accessory=image),
         SectionBlock(fields=fields),
-        *([SectionBlock(text=_markdown(_link(found["url"])))] if "url" in found else []),
+        *([SectionBlock(text=_markdown(link))] if link else []),
         ContextBlock(elements=[_markdown(fit("tenant", source, MAX_VALUE))]),
     ]
     fallback = escape(clip(f"{heading}: {said}", MAX_SECTION, _cost))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from slack_sdk.models.blocks import Block
 
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
-from senders.slack import SlackConfig, SlackSender, _message
+from senders.slack import SlackConfig, SlackSender, _link, _message
 from tests.unit.senders.support import CANARY, client, loopback_settings, notification, outcome, receiving
 
 CONFIG = SlackConfig.model_validate({"webhook_url": "https://hooks.slack.com/services/T0/B0/x"})
@@ -131,6 +132,23 @@ def test_what_is_left_out_is_said() -> None:
     assert payload["blocks"][1]["text"]["text"].endswith("&amp;…")
     assert _message(notification(CONFIG, alert={"message": "x" * 3000}))[1].detail is None
     assert _message(notification(CONFIG, alert={"message": "x" * 3001}))[1].detail == "clipped: message"
+
+
+@given(rest=st.text(alphabet="a&<>|%", max_size=2048 - len("https://x.example/?")))
+@hypothesis.example(rest="")
+@hypothesis.example(rest="&" * 304 + "a" * 1725)
+@hypothesis.example(rest="<" * 1000 + "|" * 1029)
+def test_a_link_that_does_not_fit_costs_only_itself(rest: str) -> None:
+    """Slack counts an & as five characters, so that a link which is fit to be followed may be too long for it."""
+    url = f"https://x.example/?{rest}"
+    payload, notes = _message(notification(CONFIG, alert={"details": {"url": url}}))
+    shown = [text["text"] for text in _texts(payload["blocks"]) if "|Open>" in text["text"]]
+    left_out = notes.detail == "details.url left out: it is too long for Slack"
+    assert len(shown) == (not left_out)
+    assert all(len(text) <= 3000 for text in shown)
+    if left_out:
+        assert len(_link(url)) > 3000
+    assert payload["blocks"][1]["text"]["text"] == "Smoke in the hall"
 
 
 def test_nobody_is_mentioned_by_an_alert() -> None:
