@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
 import time
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
@@ -18,10 +20,10 @@ from aioapns.connection import APNsKeyConnectionPool, JWTAuthorizationHeaderProv
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from senders import names
 from senders.apns_protocol import ApnsProtocol
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from aioapns.common import NotificationRequest, NotificationResult
@@ -166,12 +168,7 @@ class ApnsPool(APNsKeyConnectionPool):
     async def create_connection(self) -> ApnsProtocol:
         """Connect, and wait until the server has said how many streams it takes."""
         async with asyncio.timeout(self.connect_timeout):
-            _, protocol = await self.loop.create_connection(
-                lambda: self._protocol(self.token, self._wake, self.discard_connection),
-                self._protocol.APNS_SERVER,
-                self._protocol.APNS_PORT,
-                ssl=self.ssl_context,
-            )
+            protocol = await self._connect_to_first()
             try:
                 await protocol.ready
             except BaseException:
@@ -200,6 +197,26 @@ class ApnsPool(APNsKeyConnectionPool):
         for connection in closing:
             if not connection.lost.is_set() and connection.transport is not None:
                 connection.transport.abort()
+
+    async def _connect_to_first(self) -> ApnsProtocol:
+        """A connection to the first address that takes one."""
+        host, failure = self._protocol.APNS_SERVER, OSError("no address")
+        for _, address in await names.system.look_up(host, kind=socket.SOCK_STREAM):
+            try:
+                _, protocol = await self.loop.create_connection(
+                    lambda: self._protocol(self.token, self._wake, self.discard_connection),
+                    address,
+                    self._protocol.APNS_PORT,
+                    ssl=self.ssl_context,
+                    server_hostname=host,
+                )
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                failure = error
+            else:
+                return protocol
+        raise failure
 
     async def _connect(self) -> None:
         try:

@@ -32,6 +32,7 @@ from config.settings import SettingsError
 from senders import guard
 from senders.deadline import Deadline
 from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
+from senders.names import Resolver
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
 from senders.text import clip, one_line
 from senders.transport import Connector, Transport, forgetful
@@ -248,7 +249,7 @@ class HttpClient:
     Args:
         settings: allowed_networks, send_deadline and trust_env are read.
         ssl_context: whom to trust; else certifi's and the system's authorities.
-        resolver: who resolves names; else the system. It stands behind the guard and is closed by `aclose`.
+        resolver: who resolves names; else senders.names. It stands behind the guard and is closed by `aclose`.
     """
 
     def __init__(
@@ -277,7 +278,7 @@ class HttpClient:
             networks = self._settings.allowed_networks
             self._session = aiohttp.ClientSession(
                 connector=Connector(
-                    resolver=guard.GuardedResolver(self._resolver or aiohttp.ThreadedResolver(), networks),
+                    resolver=guard.GuardedResolver(self._resolver or Resolver(), networks),
                     socket_factory=forgetful(
                         guard.guarded_socket_factory(networks), self._settings.send_deadline
                     ),

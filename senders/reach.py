@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import certifi
 
+from senders import names
 from senders.guard import UrlError, check_url, refusal
 from senders.http_errors import CONNECT_TIMEOUT
 from senders.outcomes import Misconfigured, Transient
@@ -60,12 +61,11 @@ async def addresses(
         Transient: the name does not resolve now.
     """
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
+        found = await names.system.look_up(host, kind=kind)
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "no address"
         raise Transient("name not resolved", f"{host}: {reason}") from None
-    numeric = list(dict.fromkeys((str(sockaddr[0]), port) for *_, sockaddr in found))
-    for address, _ in numeric:
+    for _, address in found:
         reason = None if allowed_networks is None else refusal(address, allowed_networks)
         if reason is not None:
             raise Misconfigured(
@@ -73,7 +73,7 @@ async def addresses(
                 f"{host} is at {address}, which is not public: {reason}. If this installation is meant to "
                 "reach it, its operator adds the network to TOCSIN_ALLOWED_NETWORKS",
             )
-    return numeric
+    return [(address, port) for _, address in found]
 
 
 async def connect(host: str, port: int, allowed_networks: Sequence[Network] | None) -> socket.socket:
