@@ -17,7 +17,7 @@ from actors.handing import lane_of
 from config.logging import get_logger
 from model.database import utcnow
 from senders.base import Device, Notification
-from senders.outcomes import Misconfigured, Receipt
+from senders.outcomes import Misconfigured, Receipt, Transient
 from senders.registry import ALIASES, CHANNEL_TYPES, SENDERS
 
 if TYPE_CHECKING:
@@ -69,13 +69,8 @@ async def make(
             # find that it is sent from here as well.
             too_old.append(claim.delivery_id)
             return
-        result: Receipt | BaseException
         began = time.perf_counter()
-        try:
-            notification = notification_of(claim, config_of(channels[claim.channel_id]))
-            result = await runtime.sender(claim.sender).send(notification)
-        except Exception as error:  # noqa: BLE001  # whatever a sender raises is an outcome, of this one delivery
-            result = error
+        result = await send(runtime, claim, channels)
         took = time.perf_counter() - began
         runtime.lanes.answered(destination, took, is_success=isinstance(result, Receipt))
         made.append(Attempt(claim, result, took * 1000))
@@ -86,6 +81,24 @@ async def make(
             group.create_task(one(claim))
     if too_old:
         log.warning("lease_too_old", deliveries=len(too_old))
+
+
+async def send(runtime: Runtime, claim: Claim, channels: Mapping[int, ChannelRef]) -> Receipt | BaseException:
+    """One send, and what came of it."""
+    try:
+        notification = notification_of(claim, config_of(channels[claim.channel_id]))
+        return await runtime.sender(claim.sender).send(notification)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody wants this task to end: what its sender shares with others was given up. A group would take the task
+        # for one that it has cancelled itself, and the delivery would wait for the end of its lease.
+        return Transient(
+            "cancelled", "given up together with what it shared; it may have been taken all the same"
+        )
+    except Exception as error:  # noqa: BLE001  # whatever a sender raises is an outcome, of this one delivery
+        return error
 
 
 def places_of(sender: str) -> int:

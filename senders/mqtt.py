@@ -166,6 +166,11 @@ class MqttSender(Sender[MqttConfig]):
         except (aiomqtt.MqttError, OSError) as error:
             self._forget(config, opening)
             outcome = translate(error, config.port or _DEFAULT_PORTS[config.tls])
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not opening.cancelled() or task is None or task.cancelling():
+                raise
+            outcome = Transient("not connected", "the connection was given up before it was open")
         else:
             return _receipt(reason, note)
         raise outcome
@@ -221,12 +226,12 @@ class MqttSender(Sender[MqttConfig]):
             del self._opening[config]
 
     def _forget(self, config: MqttConfig, opening: asyncio.Task[Connection]) -> None:
-        """Have the next send open another connection."""
+        """Have the next send open another connection, unless this one is not open yet."""
+        if not opening.done():
+            return  # others wait for it, and it has a deadline of its own
         if self._opening.get(config) is opening:
             del self._opening[config]
-        if not opening.done():
-            opening.cancel()
-        elif not opening.cancelled() and opening.exception() is None:
+        if not opening.cancelled() and opening.exception() is None:
             opening.result().abandon()
 
     def _forget_oldest(self) -> None:

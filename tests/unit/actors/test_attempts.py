@@ -87,6 +87,44 @@ async def test_a_sender_that_hangs_ends_with_its_lease_and_costs_nobody_else_any
     ]  # fmt: skip
 
 
+class SharesWhatIsGivenUp(SomeHang):
+    """Job 1 waits for what another has given up; the others are as above."""
+
+    async def send(self, notification: Notification[WebhookConfig]) -> Receipt:
+        """Be cancelled by somebody else, or as above."""
+        if notification.job_id == 1:
+            shared = asyncio.create_task(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(shared.cancel)
+            await asyncio.shield(shared)
+        return await super().send(notification)
+
+
+async def test_a_send_that_somebody_elses_cancellation_ends_is_tried_again() -> None:
+    runtime: Any = FakeRuntime(SharesWhatIsGivenUp(load_settings(), None), load_settings(**PACE))  # type: ignore[arg-type]  # sends no HTTP
+    made: list[Attempt] = []
+
+    await attempts.make(
+        runtime,
+        [claim_of(1, "webhook"), claim_of(2, "webhook")],
+        channel_of("webhook", {"url": "https://example.org/"}),
+        made,
+    )
+
+    assert {each.claim.job_id: type(each.result) for each in made} == {1: Transient, 2: Receipt}
+
+
+async def test_a_send_that_is_cancelled_itself_has_no_outcome() -> None:
+    runtime: Any = FakeRuntime(SomeHang(load_settings(), None), load_settings(**PACE))  # type: ignore[arg-type]  # sends no HTTP
+    made: list[Attempt] = []
+    channels = channel_of("webhook", {"url": "https://example.org/"})
+    making = asyncio.create_task(attempts.make(runtime, [claim_of(1, "webhook")], channels, made))
+    await asyncio.sleep(0.05)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert not made
+
+
 @AIOSMTPD_WARNINGS[0]
 @AIOSMTPD_WARNINGS[1]
 async def test_a_sender_says_itself_what_its_deadline_has_left() -> None:

@@ -270,6 +270,44 @@ async def test_a_broker_that_fails_half_way(when: str, how: str) -> None:
     assert (took < 0.4) == (how == "hangs up")
 
 
+async def test_one_sends_deadline_ends_the_connecting_for_nobody_without_an_outcome() -> None:
+    sending = MqttSender(loopback_settings(send_deadline=0.5), None)  # type: ignore[arg-type]  # sends no HTTP
+
+    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+
+    async def after(seconds: float, number: int) -> Receipt | SendError:
+        await asyncio.sleep(seconds)
+        return await outcome(sending, sent(number))
+
+    async with raw_server(say_nothing) as url:
+        number = int(url.rpartition(":")[2])
+        results = await asyncio.gather(
+            *(after(tenths / 10, number) for tenths in range(5)), return_exceptions=True
+        )
+        await sending.aclose()
+    assert [getattr(result, "code", result) for result in results] == ["timeout"] * 5
+
+
+async def test_a_send_whose_connection_is_given_up_has_an_outcome_and_one_that_is_cancelled_has_none() -> (
+    None
+):
+    sending = MqttSender(loopback_settings(send_deadline=5), None)  # type: ignore[arg-type]  # sends no HTTP
+
+    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+
+    async with raw_server(say_nothing) as url:
+        delivery = sent(int(url.rpartition(":")[2]))
+        waiting, cancelled = (asyncio.create_task(outcome(sending, delivery)) for _ in range(2))
+        await asyncio.sleep(0.1)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        assert cancelled.cancelled()
+        await sending.aclose()
+        assert isinstance(await waiting, Transient)
+
+
 @pytest.mark.parametrize("reason", [
     reason
     for packet in (PacketTypes.CONNACK, PacketTypes.PUBACK, PacketTypes.PUBREC, PacketTypes.DISCONNECT)
