@@ -35,7 +35,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
-from senders.deadline import Deadline, check_deadline
+from senders.deadline import Deadline
 from senders.http_errors import CONNECT_TIMEOUT
 from senders.mqtt_connection import Connection
 from senders.notes import Notes
@@ -152,7 +152,6 @@ class MqttSender(Sender[MqttConfig]):
                 # Shielded: the connection is everybody's, this send's cancellation is its own.
                 connection = await asyncio.shield(opening)
                 _check_limits(connection, config, content)
-                check_deadline()
                 reason = await connection.deliver(
                     config.topic,
                     content,

@@ -3,25 +3,33 @@
     - the reason with which a broker refuses a message (aiomqtt takes every PUBACK for success),
     - the broker's limits from its CONNACK,
     - an error at once, and not at the timeout, when the connection is lost or never comes up,
-    - the end of a connection that was given up half way.
+    - the end of a connection that was given up half way,
+    - a queue of our own, where a message waits for the broker only as long as its send does (paho's knows no
+      deadline, and not how many messages the broker takes at a time).
 
-Facts: https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html 3.2.2 (CONNACK), 3.4.2.1 (PUBACK),
-3.14 (DISCONNECT); the source of aiomqtt 2.5 and paho-mqtt 2.2.
+Facts: https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html 3.2.2 (CONNACK; 3.2.2.3.3 Receive
+Maximum), 3.4.2.1 (PUBACK), 3.14 (DISCONNECT); the source of aiomqtt 2.5 and paho-mqtt 2.2.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import aiomqtt
 from aiomqtt.exceptions import MqttCodeError
 from paho.mqtt.enums import MQTTErrorCode
 
+from senders.deadline import check_deadline
+
 if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
+
+
+IN_FLIGHT: Final = 20
+"""Messages that may wait for their PUBACK or PUBCOMP at the same time; as many as paho sends before it queues."""
 
 
 class Connection(aiomqtt.Client):
@@ -32,6 +40,7 @@ class Connection(aiomqtt.Client):
         self.version = protocol
         self._limits: Properties | None = None
         self._answers: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._room = asyncio.Semaphore(IN_FLIGHT)
 
     @property
     def is_open(self) -> bool:
@@ -59,20 +68,29 @@ class Connection(aiomqtt.Client):
         except BaseException:
             self.abandon()
             raise
+        self._room = asyncio.Semaphore(min(IN_FLIGHT, self.limit("ReceiveMaximum") or IN_FLIGHT))
         # A loss is noticed when the connection is used next; until then nobody asks this future.
         self._disconnected.add_done_callback(lambda lost: lost.cancelled() or lost.exception())
 
     async def deliver(
         self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties | None
     ) -> ReasonCode | None:
-        """Publish, and wait for the broker's answer if the QoS has one.
+        """Publish, when the broker has room for it, and wait for its answer if the QoS has one.
 
         Returns:
             The broker's reason code; None for QoS 0.
 
         Raises:
             aiomqtt.MqttError: the connection is lost; the broker may have the message.
+            TimeoutError: there was no room in time; nothing was sent.
         """
+        async with self._room if qos else contextlib.nullcontext():
+            check_deadline()
+            return await self._exchange(topic, payload, qos, retain=retain, properties=properties)
+
+    async def _exchange(
+        self, topic: str, payload: bytes, qos: int, *, retain: bool, properties: Properties | None
+    ) -> ReasonCode | None:
         info = self._client.publish(topic, payload, qos, retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise MqttCodeError(info.rc, "could not publish")

@@ -18,7 +18,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import ValidationError
 
+from senders import deadline
 from senders.mqtt import MAX_PAYLOAD, MAX_TOPIC, MqttConfig, MqttSender, _payload, judged, translate
+from senders.mqtt_connection import IN_FLIGHT
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import tls_context
 from tests.servers.programs import free_port
@@ -306,6 +308,68 @@ async def test_a_send_whose_connection_is_given_up_has_an_outcome_and_one_that_i
         assert cancelled.cancelled()
         await sending.aclose()
         assert isinstance(await waiting, Transient)
+
+
+class SlowBroker:
+    """Takes so many messages at a time, and answers them when it is told to."""
+
+    def __init__(self, receive_maximum: int | None) -> None:
+        self._limits = b"" if receive_maximum is None else b"\x21" + struct.pack("!H", receive_maximum)
+        self.published = 0
+        self.go = asyncio.Event()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _packet(reader)
+        size = len(self._limits)
+        writer.write(bytes((0x20, 3 + size, 0, 0, size)) + self._limits)
+        answering = set()
+        while True:
+            first, rest = await _packet(reader)
+            if first & 0xF0 == 0x30:
+                self.published += 1
+                topic = struct.unpack("!H", rest[:2])[0]
+                answering.add(asyncio.create_task(self._answer(writer, rest[2 + topic : 4 + topic])))
+
+    async def _answer(self, writer: asyncio.StreamWriter, message: bytes) -> None:
+        await self.go.wait()
+        writer.write(b"\x40\x02" + message)
+
+
+@pytest.mark.parametrize(("receive_maximum", "at_once"), [(None, IN_FLIGHT), (5, 5), (60_000, IN_FLIGHT)])
+async def test_a_broker_gets_no_more_at_a_time_than_it_takes(
+    sender: MqttSender, receive_maximum: int | None, at_once: int
+) -> None:
+    far = SlowBroker(receive_maximum)
+    async with raw_server(far.talk) as url:
+        number = int(url.rpartition(":")[2])
+        sends = [asyncio.create_task(outcome(sender, sent(number))) for _ in range(50)]
+        await asyncio.sleep(0.3)
+        assert far.published == at_once
+        # A message without an answer waits for nobody
+        assert (await sender.send(sent(number, qos=0))).code == "sent"
+        far.go.set()
+        assert {type(result) for result in await asyncio.gather(*sends)} == {Receipt}
+        assert far.published == 51
+        await sender.aclose()
+
+
+async def test_what_waits_behind_other_messages_is_not_published_when_its_time_is_over(
+    sender: MqttSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = SlowBroker(None)
+    async with raw_server(far.talk) as url:
+        number = int(url.rpartition(":")[2])
+        sends = [asyncio.create_task(outcome(sender, sent(number))) for _ in range(IN_FLIGHT + 20)]
+        await asyncio.sleep(0.3)
+        # Given a process that stood still past the deadline, and wakes with the broker's answers before any timer
+        woken = deadline.now() + 5
+        monkeypatch.setattr(deadline, "now", lambda: woken)
+        far.go.set()
+        results = await asyncio.gather(*sends)
+        assert [type(result) for result in results] == [Receipt] * IN_FLIGHT + [Transient] * 20
+        await asyncio.sleep(0.1)
+        assert far.published == IN_FLIGHT
+        await sender.aclose()
 
 
 @pytest.mark.parametrize("reason", [
