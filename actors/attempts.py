@@ -72,7 +72,8 @@ async def make(
         began = time.perf_counter()
         result = await send(runtime, claim, channels)
         took = time.perf_counter() - began
-        runtime.lanes.answered(destination, took, is_success=isinstance(result, Receipt))
+        if not isinstance(result, LaneFullError):
+            runtime.lanes.answered(destination, took, is_success=isinstance(result, Receipt))
         made.append(Attempt(claim, result, took * 1000))
 
     # Each send has a deadline, which its sender keeps. None outlives its lease, whatever a sender does.
@@ -97,6 +98,8 @@ async def send(runtime: Runtime, claim: Claim, channels: Mapping[int, ChannelRef
         return Transient(
             "cancelled", "given up together with what it shared; it may have been taken all the same"
         )
+    except Transient as error:
+        return error if error.is_attempt else LaneFullError()
     except Exception as error:  # noqa: BLE001  # whatever a sender raises is an outcome, of this one delivery
         return error
 

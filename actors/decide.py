@@ -36,7 +36,7 @@ TURN = timedelta(seconds=1)
 
 
 class LaneFullError(Exception):
-    """No place of the lane became free in time: nothing was sent."""
+    """No place of the lane became free in time, or no connection of its sender: nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from senders.template import check_template
 from senders.text import clip, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from config import Settings
     from senders.guard import Network
@@ -54,7 +54,8 @@ MAX_RECIPIENTS: Final = 50
 """A server must take 100 (RFC 5321, 4.5.3.1.8); who wants to alert more people has a mailing list."""
 
 CONNECTIONS: Final = 10
-"""Open connections of a process to one mail server; common servers turn away a client that opens many more."""
+"""Open connections of a process to one mail server with one login; common servers turn away a client that opens many
+more. So one tenant's storm keeps no other from the server that both use, each with a login of its own."""
 
 _DEFAULT_PORTS: Final = {"smtp": 587, "smtps": 465}
 _QUIT_TIMEOUT: Final = 1.0
@@ -158,7 +159,7 @@ class EmailSender(Sender[EmailConfig]):
     ) -> None:
         super().__init__(settings, http)
         self._ssl = ssl_context or tls_context()
-        self._connections: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(
+        self._connections: defaultdict[_Server, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(CONNECTIONS)
         )
 
@@ -166,7 +167,7 @@ class EmailSender(Sender[EmailConfig]):
         """Mail everybody. The receipt has the Message-ID as provider_id, and names whom the server refused.
 
         Raises:
-            Transient: no server, a timeout, or 4xx for everybody who was not refused.
+            Transient: no connection free, no server, a timeout, or 4xx for everybody who was not refused.
             Rejected: every recipient, or the message itself, is refused for good.
             Misconfigured: login, sender or certificate is not accepted.
         """
@@ -177,10 +178,7 @@ class EmailSender(Sender[EmailConfig]):
         )
         progress = _Progress()
         try:
-            async with (
-                Deadline(self.settings.send_deadline),
-                self._connections[server.host, server.port],
-            ):
+            async with Deadline(self.settings.send_deadline), self._turn(server):
                 await self._deliver(server, sender.addr_spec, config.to, message.as_bytes(), progress)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             outcome = translate(error, server.redact)
@@ -191,6 +189,24 @@ class EmailSender(Sender[EmailConfig]):
         if progress.reached:
             return _outcome(progress, str(message["Message-ID"]), note, server)
         raise outcome
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, server: _Server) -> AsyncIterator[None]:
+        """One of the connections, for which half of the time is waited: the mail needs the rest."""
+        free = self._connections[server]
+        try:
+            async with asyncio.timeout(self.settings.send_deadline / 2):
+                await free.acquire()
+        except TimeoutError:
+            raise Transient(
+                "no connection free",
+                f"{CONNECTIONS} other mails are on their way to the server; nothing was sent",
+                is_attempt=False,
+            ) from None
+        try:
+            yield
+        finally:
+            free.release()
 
     def _server(self, config: EmailConfig) -> _Server:
         url = config.smtp_url or self.settings.smtp_url

@@ -59,13 +59,21 @@ class Transient(SendError):
 
     Attributes:
         retry_after: seconds the provider asked us to wait, already clamped; None where it did not say.
+        is_attempt: False where nothing was sent, since this process has as much under way there as it may have.
     """
 
     def __init__(
-        self, code: str, detail: str = "", *, retry_after: float | None = None, provider_id: str | None = None
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        retry_after: float | None = None,
+        provider_id: str | None = None,
+        is_attempt: bool = True,
     ) -> None:
         super().__init__(code, detail, provider_id=provider_id)
         self.retry_after = retry_after
+        self.is_attempt = is_attempt
 
 
 class Rejected(SendError):

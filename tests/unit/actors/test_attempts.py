@@ -87,6 +87,25 @@ async def test_a_sender_that_hangs_ends_with_its_lease_and_costs_nobody_else_any
     ]  # fmt: skip
 
 
+class HasNoRoom(SomeHang):
+    """Begins no attempt."""
+
+    async def send(self, _: Notification[WebhookConfig]) -> Receipt:
+        """Have no connection free."""
+        raise Transient("no connection free", is_attempt=False)
+
+
+@pytest.mark.parametrize("is_critical", [False, True])
+async def test_a_sender_without_room_has_made_no_attempt(is_critical: bool) -> None:  # noqa: FBT001  # as above
+    runtime: Any = FakeRuntime(HasNoRoom(load_settings(), None), load_settings(**PACE))  # type: ignore[arg-type]  # sends no HTTP
+    made: list[Attempt] = []
+    claims = [claim_of(1, "webhook", is_critical=is_critical)]
+
+    await attempts.make(runtime, claims, channel_of("webhook", {"url": "https://example.org/"}), made)
+
+    assert [type(each.result) for each in made] == [LaneFullError]
+
+
 class SharesWhatIsGivenUp(SomeHang):
     """Job 1 waits for what another has given up; the others are as above."""
 

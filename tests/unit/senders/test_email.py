@@ -213,6 +213,37 @@ async def test_a_server_that_hangs_keeps_nobody_from_another() -> None:
             task.cancel()
 
 
+async def test_a_mail_for_which_no_connection_is_free_was_no_attempt() -> None:
+    async with mail_server(stall=True) as hanging:
+        mails = sender(send_deadline=1)
+        stuck = [asyncio.create_task(outcome(mails, mail(hanging))) for _ in range(CONNECTIONS)]
+        await asyncio.sleep(0.1)
+        result = await outcome(mails, mail(hanging))
+        assert isinstance(result, Transient)
+        assert not result.is_attempt
+        assert "nothing was sent" in result.detail
+        # While what has a connection may have been taken, and its end makes room for the next
+        ended = [each for each in await asyncio.gather(*stuck) if isinstance(each, Transient)]
+        assert [each.is_attempt for each in ended] == [True] * CONNECTIONS
+        hanging.stall = False
+        assert isinstance(await outcome(mails, mail(hanging)), Receipt)
+
+
+async def test_who_logs_in_as_another_has_connections_of_its_own() -> None:
+    async with mail_server(auth=True, stall=True) as mailbox:
+        mails = sender(send_deadline=3)
+        stuck = [
+            asyncio.create_task(outcome(mails, mail(mailbox, login="ann:s3cr%3At%2F%40@")))
+            for _ in range(CONNECTIONS)
+        ]
+        await asyncio.sleep(0.3)
+        mailbox.stall = False
+        async with asyncio.timeout(2):
+            assert isinstance(await outcome(mails, mail(mailbox, login="tocsin:s3cr%3At%2F%40@")), Receipt)
+        for task in stuck:
+            task.cancel()
+
+
 @pytest.mark.parametrize(
     ("greeting", "kind"),
     [
