@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 import aiomqtt
+import certifi
 from aiomqtt.exceptions import MqttCodeError
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -40,7 +41,7 @@ from senders.http_errors import CONNECT_TIMEOUT
 from senders.mqtt_connection import Connection
 from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
-from senders.reach import UNKNOWN, addresses, check_host, tls_context, tls_failure, unconnected
+from senders.reach import UNKNOWN, addresses, check_host, tls_failure, unconnected
 from senders.text import body, clean, json_length, one_line, rfc3339, title, to_json
 
 if TYPE_CHECKING:
@@ -217,8 +218,12 @@ class MqttSender(Sender[MqttConfig]):
             password=config.password.get_secret_value() if config.password else None,
             timeout=self.settings.send_deadline,
             keepalive=KEEPALIVE,
-            tls_context=_named_context(config, self._ssl) if config.tls else None,
+            tls_context=self._context(config) if config.tls else None,
         )
+
+    def _context(self, config: MqttConfig) -> _NamedContext:
+        shared = self._ssl if config.ca is None and self._ssl is not None else _trusting(config.ca)
+        return _NamedContext(shared, config.host)
 
     def _opened(self, config: MqttConfig, opening: asyncio.Task[Connection]) -> None:
         if (opening.cancelled() or opening.exception()) and self._opening.get(config) is opening:
@@ -257,14 +262,22 @@ class MqttSender(Sender[MqttConfig]):
         await asyncio.gather(*(connection.leave() for connection in connections), *self._leaving)
 
 
-class _NamedContext(ssl.SSLContext):
-    """Verifies the broker's name although the connection is made to its judged address."""
+class _NamedContext:
+    """What paho calls of an SSLContext. Verifies the broker's name although the connection is made to its address.
 
-    name = ""
+    Args:
+        shared: whom to trust.
+        name: the broker's.
+    """
+
+    def __init__(self, shared: ssl.SSLContext, name: str) -> None:
+        self._shared = shared
+        self._name = name
+        self.check_hostname = shared.check_hostname
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         """Also shakes hands: paho would do so itself, but takes long to give up and leaves the socket open."""
-        wrapped = super().wrap_socket(*args, **{**kwargs, "server_hostname": self.name})
+        wrapped = self._shared.wrap_socket(*args, **{**kwargs, "server_hostname": self._name})
         wrapped.settimeout(CONNECT_TIMEOUT)
         try:
             wrapped.do_handshake()
@@ -274,15 +287,16 @@ class _NamedContext(ssl.SSLContext):
         return wrapped
 
 
-def _named_context(config: MqttConfig, trusted: ssl.SSLContext | None) -> ssl.SSLContext:
-    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+@functools.lru_cache(maxsize=MAX_CLIENTS)
+def _trusting(ca: str | None) -> ssl.SSLContext:
+    """Whom to trust, read once: all authorities take a twentieth of a second, in which the event loop does nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.name = config.host
-    if config.ca is not None:
-        context.load_verify_locations(cadata=config.ca)
+    if ca is not None:
+        context.load_verify_locations(cadata=ca)
     else:
-        authorities = (trusted or tls_context()).get_ca_certs(binary_form=True)
-        context.load_verify_locations(cadata=b"".join(authorities))
+        context.load_verify_locations(cafile=certifi.where())
+        context.load_default_certs()
     return context
 
 

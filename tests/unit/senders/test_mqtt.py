@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import struct
 import subprocess
 import time
@@ -199,6 +200,26 @@ async def test_a_broker_whose_authority_is_unknown_is_not_trusted(tmp_path: Path
     with broker(tmp_path, OPEN, "certfile cert.pem", "keyfile key.pem") as port:
         result = await outcome(sending, sent(port, host="localhost", tls=True))
     assert result.code == "tls certificate"
+    await sending.aclose()
+
+
+@pytest.mark.parametrize("ca", [None, TRUSTED])
+async def test_the_authorities_are_read_once_and_not_for_each_connection(
+    ca: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given what the first connection has read
+    sending = MqttSender(loopback_settings(send_deadline=4), None)  # type: ignore[arg-type]  # sends no HTTP
+    one, another = (sent(closed_port(), tls=True, ca=ca, host=host) for host in ("127.0.0.1", "localhost"))
+    first = await outcome(sending, one)
+
+    def read(*_: Any, **__: Any) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", read)
+    # Then another channel's needs no more
+    other = await outcome(sending, another)
+    assert isinstance(first, Transient)
+    assert isinstance(other, Transient)
     await sending.aclose()
 
 
