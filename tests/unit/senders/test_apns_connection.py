@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from aioapns.connection import APNsTLSClientProtocol
 from h2.errors import ErrorCodes
 
+from senders import names
 from senders.apns_protocol import ApnsProtocol, NoAnswerError
+from senders.names import Names
 from senders.outcomes import Misconfigured, Receipt, Transient
 from tests.unit.senders.apns_support import alert_push, pool_to, request_of
 from tests.unit.senders.push_support import Request, apns_sender, faulty_apns, until
@@ -169,6 +172,16 @@ async def test_a_cancelled_sender_does_not_take_the_connection_from_the_others(t
     assert isinstance(results[0], asyncio.CancelledError)
     assert [result.code for result in results[1:] if isinstance(result, Receipt)] == ["200", "200"]
     assert len(apns.connections) == 1
+
+
+async def test_a_name_is_looked_up_apart_and_the_first_address_that_listens_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    found = [(*stream, ("127.0.0.9", 0)), (*stream, ("127.0.0.1", 0))]
+    monkeypatch.setattr(names, "system", Names(lambda *_, **__: found))
+    async with faulty_apns(tmp_path) as apns, apns_sender(apns, apns_host="localhost") as sender:
+        assert (await sender.send(alert_push())).code == "200"
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
