@@ -76,8 +76,7 @@ async def make(
             runtime.lanes.answered(destination, took, is_success=isinstance(result, Receipt))
         made.append(Attempt(claim, result, took * 1000))
 
-    # Each send has a deadline, which its sender keeps. None outlives its lease, whatever a sender does.
-    async with asyncio.timeout(runtime.settings.lease), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         for claim in claims:
             group.create_task(one(claim))
     if too_old:
@@ -88,7 +87,17 @@ async def send(runtime: Runtime, claim: Claim, channels: Mapping[int, ChannelRef
     """One send, and what came of it."""
     try:
         notification = notification_of(claim, config_of(channels[claim.channel_id]))
-        return await runtime.sender(claim.sender).send(notification)
+        # A sender keeps its deadline itself, and then knows what was reached by it. One that does not must not outlive
+        # its lease, whose last moment is for settling.
+        settings, age = runtime.settings, (utcnow() - claim.claimed_at).total_seconds()
+        rest = settings.lease - age - min(1.0, (settings.lease - settings.send_deadline) / 10)
+        async with asyncio.timeout(rest):
+            return await runtime.sender(claim.sender).send(notification)
+    except TimeoutError as error:
+        log.warning("sender_hangs", sender=claim.sender, delivery=claim.delivery_id, why=repr(error))
+        return Transient(
+            "timeout", "no answer before the end of the lease; it may have been taken all the same"
+        )
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():

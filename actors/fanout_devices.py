@@ -14,12 +14,11 @@ import dramatiq
 
 from actors import record
 from actors.broker import runtime
-from actors.handing import batches
 from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
 from actors.roads import CRITICAL, FANOUT, FRONT, URGENT
 from config.metrics import metrics
 from model import bulk, ledger
-from model.audience import audience
+from model.audience import audience, users_of
 from model.database import among, connection, is_sqlite, transaction, tuples, utcnow
 from model.jobs import delivery_row, time_to_live
 from model.states import DeliveryState, EventType, JobState, Reason
@@ -38,35 +37,54 @@ CHUNK = 1000
 #: Targets of one transaction, about, but for a single job that has more: its rows are in memory, and its jobs locked.
 TARGETS = 20_000
 
+#: Devices of one user, by a guess.
+DEVICES = 10
+
 
 def _fan_out(job_ids: list[int]) -> None:
     """Turn push jobs into deliveries, and send on what is to be sent now, each lane by itself."""
-    for some in batches(job_ids, _jobs_at_once(job_ids)):
-        _fan_out_together(some)
+    parts = _parts(job_ids)
+    for part in parts:
+        # Whoever makes deliveries himself waits for them; what comes in parts has enough of them without that.
+        _fan_out_together(part, may_claim=len(parts) == 1)
 
 
-def _jobs_at_once(job_ids: Sequence[int]) -> int:
-    """How many of these jobs one transaction may have: each may be for all devices of its tenant."""
+def _parts(job_ids: Sequence[int]) -> list[list[int]]:
+    """Jobs, a transaction's together: as many as have TARGETS of them by a guess, and at least one."""
     if len(job_ids) == 1:
-        return 1
+        return [list(job_ids)]
     with connection():
-        tenants = {row[0] for row in tuples(Job.select(Job.tenant).where(among(Job.id, job_ids)))}
-        # No more of them are counted than make a difference.
-        counts = [Device.select().where(Device.tenant == each).limit(TARGETS).count() for each in tenants]
-    devices = max(counts, default=0)
-    return max(1, TARGETS // max(1, devices))
+        jobs = list(
+            tuples(Job.select(Job.id, Job.tenant, Job.channel_id, Job.user_id).where(among(Job.id, job_ids)))
+        )
+        configs = _configs({job[2] for job in jobs})
+        parts: list[list[int]] = []
+        room = 0
+        devices: dict[str, int] = {}
+        for number, tenant, channel_id, user_id in jobs:
+            users = users_of(configs.get(channel_id, {}), user_id)
+            if users is None and tenant not in devices:
+                # No more of them are counted than make a difference.
+                devices[tenant] = Device.select().where(Device.tenant == tenant).limit(TARGETS).count()
+            targets = devices[tenant] if users is None else DEVICES * len(users)
+            if not parts or room < targets:
+                parts.append([])
+                room = TARGETS
+            parts[-1].append(number)
+            room -= targets
+    return parts
 
 
-def _fan_out_together(job_ids: Sequence[int]) -> None:
+def _fan_out_together(job_ids: Sequence[int], *, may_claim: bool) -> None:
     now, began = utcnow(), time.monotonic()
     suppressed: Counter[tuple[int, str, str]] = Counter()
     deliveries: list[Inserted] = []
     with transaction():
         jobs = _new_jobs(job_ids)
-        audiences = audience(jobs, _configs(jobs), now=now)
+        audiences = audience(jobs, _configs({job.channel_id for job in jobs}), now=now)
         # As in match_rules: what ends an alert ends what is not claimed.
         is_each_alone = len({(job.tenant_id, job.alert_id, job.channel_id) for job in jobs}) == len(jobs)
-        claims = is_each_alone and sum(map(len, audiences.values())) <= CHUNK
+        claims = may_claim and is_each_alone and sum(map(len, audiences.values())) <= CHUNK
         # Made as they are inserted: PostgreSQL ends a transaction that says nothing for long.
         rows = (_delivery_row(job, target, now) for job in jobs for target in audiences[job.id])
         while chunk := list(islice(rows, CHUNK)):
@@ -98,8 +116,8 @@ def _new_jobs(job_ids: Sequence[int]) -> list[Job]:
     return list(query if is_sqlite() else query.for_update())
 
 
-def _configs(jobs: Iterable[Job]) -> dict[int, dict[str, Any]]:
-    ids = sorted({job.channel_id for job in jobs})
+def _configs(channel_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    ids = sorted(channel_ids)
     query: Any = Channel.select(Channel.id, Channel.config).where(Channel.id.in_(ids)).tuples()
     return dict(query) if ids else {}
 

@@ -37,7 +37,7 @@ TABLES: dict[str, Any] = {
     "deliver_later": Delivery,
 }
 
-#: One destination: a sender and a channel; of a push service all channels together, and NO_DEVICE.
+#: One destination: a sender and a channel; of APNs and FCM all channels together, and NO_DEVICE.
 Lane = tuple[str, int]
 
 #: Push services that all tenants share. Browsers name their own, any address that their users like: a channel's dead
@@ -100,7 +100,7 @@ def hand_on(
 
 
 def lane_of(sender: str, channel_id: int) -> Lane:
-    """What one message speaks of: one channel, or one push service. So destinations do not wait for each other."""
+    """What one message speaks of: one channel, or APNs, or FCM. So destinations do not wait for each other."""
     return (sender, NO_DEVICE if sender in SERVICES else channel_id)
 
 

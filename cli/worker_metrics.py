@@ -21,7 +21,9 @@ class WorkerMetrics(Prometheus):
     """Counts where everything else of this process is counted."""
 
     def add_to(self, broker: Broker) -> None:
-        """Count from now on. Call it once, before the worker starts."""
+        """Count from now on, unless somebody does. Call it before the worker starts."""
+        if any(isinstance(each, WorkerMetrics) for each in broker.middleware):
+            return
         # Chooses memory or files, at its import, by what the environment says before Dramatiq changes it.
         from prometheus_client import REGISTRY  # noqa: PLC0415  # `--help` need not wait for it
         from prometheus_client.metrics import MetricWrapperBase  # noqa: PLC0415

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import actors
 from model.database import connection, utcnow
 from model.tables import Alert, Delivery, Job
+from tests.integration.chain.conftest import TENANT
+from tests.support.database import make_job
 
 if TYPE_CHECKING:
     import pytest
@@ -108,9 +110,10 @@ def test_many_fan_outs_to_many_devices_take_a_transaction_each(
     together: list[int] = []
     fan_out = fanout._fan_out_together
 
-    def counted(ids: list[int]) -> None:
+    def counted(ids: list[int], *, may_claim: bool) -> None:
         together.append(len(ids))
-        fan_out(ids)
+        assert not may_claim  # else the first part's sends would be waited for
+        fan_out(ids, may_claim=may_claim)
 
     monkeypatch.setattr(fanout, "_fan_out_together", counted)
     chain.rule(chain.channel("phones", "push", all_users=True))
@@ -133,6 +136,34 @@ def test_many_fan_outs_to_many_devices_take_a_transaction_each(
         Delivery.update(sweep_at=utcnow()).where(Delivery.state == "PENDING").execute()
     chain.until(lambda: len(chain.far.apns.received) == 5 * 29)
     chain.settled()
+
+
+def test_fan_outs_to_a_few_users_of_many_stay_together(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "TARGETS", 60)
+    few = chain.channel("few", "push", user_ids=["u1", "u2"])
+    everybody = chain.channel("all", "push", all_users=True)
+    for number in range(50):
+        chain.device(f"u{number}")
+    chain.stop()
+    with connection():
+        jobs = [
+            make_job(
+                TENANT,
+                sequence=n,
+                alert_id=str(n),
+                channel_id=channel.id,
+                channel_type="push",
+                state="PENDING",
+            )
+            for n, channel in enumerate([few, few, few, everybody, few, everybody])
+        ]
+        mine = {"channel_id": everybody.id, "channel_type": "push", "state": "PENDING", "user_id": "u1"}
+        user = make_job(TENANT, sequence=9, alert_id="9", **mine)
+
+    assert fanout._parts([*jobs[:3], user]) == [jobs[:3], [user]]
+    assert fanout._parts(jobs) == [jobs[:3], jobs[3:4], [*jobs[4:5]], jobs[5:]]
+    with connection():
+        Job.delete().execute()
 
 
 def test_calls_with_the_same_alerts_in_another_order_do_not_wait_for_each_other(chain: Chain) -> None:
