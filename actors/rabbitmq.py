@@ -16,6 +16,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from actors.handing import TABLES
 from actors.together import parts_of
+from config.logging import get_logger
 
 if TYPE_CHECKING:
     from dramatiq import Message
@@ -51,8 +52,28 @@ ENQUEUE_TRIES = 2
 NOT_FOUND = 404
 
 
+#: What each part of a message must be. Dramatiq takes any, and its worker dies of some; then the next one does, since
+#: what is not acknowledged comes again.
+SHAPE = {"actor_name": str, "kwargs": dict, "options": dict, "message_id": str, "message_timestamp": int}
+
+log = get_logger(__name__)
+
+
+def flaw(message: Message[Any] | MessageProxy, queue_name: str) -> str | None:
+    """Why a message of this queue cannot be worked on, whoever put it there; None: it can."""
+    if not isinstance(message.queue_name, str) or q_name(message.queue_name) != q_name(queue_name):
+        return f"queue_name: must be {q_name(queue_name)}, the queue that it is in"
+    for name, kind in SHAPE.items():
+        if not isinstance(getattr(message, name), kind):
+            return f"{name}: must be {_KINDS[kind]}"
+    return None
+
+
+_KINDS = {str: "a string", dict: "an object", int: "an integer"}
+
+
 class _Consumer(_RabbitmqConsumer):
-    """A consumer that acknowledges its own messages only.
+    """A consumer that acknowledges its own messages only, and gives nobody a message that would kill its worker.
 
     Delivery tags start at 1 on every connection. After a reconnect the acknowledgement of an old message would hit the
     new message with the same tag, which then is lost. The old message is redelivered anyway.
@@ -62,6 +83,13 @@ class _Consumer(_RabbitmqConsumer):
         message = super().__next__()  # type: ignore[no-untyped-call]
         if message is not None:
             message.consumer = self
+            why_not = flaw(message, self.queue_name)
+            if why_not is not None:
+                log.error(
+                    "message_refused", queue=self.queue_name, message_id=message.message_id, reason=why_not
+                )
+                self.nack(message)  # to the dead letters
+                return None
         return message
 
     def ack(self, message: Any) -> None:

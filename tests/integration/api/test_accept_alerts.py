@@ -39,6 +39,13 @@ ROOT = Path(__file__).parents[3]
 SECONDS = 40.0
 
 
+#: Parts of a message that nobody can work with.
+FLAWED: list[dict[str, Any]] = [
+    {"queue_name": "nope"}, {"queue_name": 5}, {"queue_name": "tocsin.match"}, {"options": []}, {"options": None},
+    {"kwargs": []}, {"message_id": {}}, {"message_timestamp": "now"}, {"actor_name": 7}, {"surplus": 1}, {"args": 7},
+]  # fmt: skip
+
+
 def stored() -> list[tuple[str, str]]:
     with connection():
         return [
@@ -174,6 +181,16 @@ def test_on_rabbitmq_by_the_documented_shell_lines_and_by_plain_amqp(
             with pika.BlockingConnection(parameters) as amqp:
                 channel = amqp.channel()
                 channel.confirm_delivery()
+                # Behind some that Dramatiq's worker would die of
+                for flawed in FLAWED:
+                    channel.basic_publish("", "tocsin.accept", message([{"alert_id": 7}], **flawed))
+
+                def flawed_are_dead() -> bool:
+                    passive = channel.queue_declare("tocsin.accept.XQ", passive=True)
+                    return bool(passive.method.message_count == len(FLAWED))
+
+                wait_until(flawed_are_dead, SECONDS, "dead letters", describe=(tmp_path / "output").read_text)
+                channel.queue_purge("tocsin.accept.XQ")
                 for body in (message([{"alert_id": "amqp-1"}]), message([{"severity": 1}])):
                     channel.basic_publish("", "tocsin.accept", body, mandatory=True)
                 letters: list[tuple[Any, Any, Any]] = []
