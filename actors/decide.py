@@ -24,6 +24,7 @@ from senders.outcomes import (
     TargetGone,
     Transient,
 )
+from senders.registry import sender_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -91,6 +92,9 @@ def before_sending(  # noqa: PLR0911  # one line a reason, in the order that dec
         return Settlement(claim, DeliveryState.FAILED, Reason.CHANNEL_DELETED, counts_attempt=False)
     if claim.device_id != NO_DEVICE and claim.platform is None:
         return Settlement(claim, DeliveryState.FAILED, Reason.DEVICE_DELETED, counts_attempt=False)
+    if sender_of(channel.channel_type, claim.platform) != claim.sender:
+        # The channel has become one of another type; a replay goes by what it is now.
+        return Settlement(claim, DeliveryState.FAILED, Reason.MISCONFIGURED, counts_attempt=False)
     if claim.later:
         return Settlement(claim, DeliveryState.SUPERSEDED, Reason.LATER_EVENT, counts_attempt=False)
     if claim.expires_at <= now:

@@ -23,6 +23,7 @@ from model.jobs import time_to_live
 from model.ledger import lock_jobs
 from model.states import DeliveryState, JobState, Reason
 from model.tables import NO_DEVICE, Channel, Delivery, Device, Job
+from senders.registry import sender_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -133,13 +134,14 @@ def _select(tenant_id: str, wanted: Filter, *, after: int, limit: int) -> list[A
             Delivery.id,
             Delivery.job,
             Delivery.state,
-            Delivery.sender,
             Delivery.channel_id,
             Delivery.device_id,
             Delivery.is_critical,
             Job.payload,
             Channel.is_enabled.alias("channel_enabled"),
+            Channel.channel_type.alias("channel_type"),
             Device.id.alias("known_device"),
+            Device.platform.alias("platform"),
             Device.disabled_at.alias("device_disabled_at"),
         )
         .join(Job, on=Delivery.job == Job.id)
@@ -166,6 +168,8 @@ def _why_not(row: Any) -> Reason | None:
         return Reason.DEVICE_DELETED
     if row.device_disabled_at is not None:
         return Reason.DEVICE_DISABLED
+    if sender_of(row.channel_type, row.platform) is None:
+        return Reason.MISCONFIGURED  # a push channel has become another one, or the other way round
     return None
 
 
@@ -180,9 +184,11 @@ def _reopen(rows: list[Any], done: Replayed, settings: Settings, now: datetime) 
             done.skipped[why_not] += 1
             continue
         leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
-        to_send.append(Inserted(row.id, row.sender, row.channel_id, row.is_critical, DeliveryState.PENDING))
+        sender = str(sender_of(row.channel_type, row.platform))
+        to_send.append(Inserted(row.id, sender, row.channel_id, row.is_critical, DeliveryState.PENDING))
         reopened.append({
             "id": row.id,
+            "sender": sender,
             "state": DeliveryState.PENDING,
             "reason": None,
             "attempts": 0,

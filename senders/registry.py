@@ -59,3 +59,14 @@ CHANNEL_TYPES: dict[str, type[ChannelConfig]] = {
     "push": PushConfig,
     **{name: sender.Config for name, sender in SENDERS.items() if name not in PLATFORMS.values()},
 }
+
+
+def sender_of(channel_type: str, platform: str | None) -> str | None:
+    """Who delivers for a channel of this type, to a device of this platform or to the channel itself.
+
+    Returns:
+        A name in SENDERS; None where such a channel has no such targets.
+    """
+    if channel_type == "push":
+        return None if platform is None else PLATFORMS.get(platform)
+    return ALIASES.get(channel_type, channel_type) if platform is None else None

@@ -39,7 +39,8 @@ REASONS: Final[dict[str, str]] = {
     "rejected": "the provider will never take this message; the log has its answer",
     "target_gone": "the provider no longer knows the device, which is disabled by that",
     "misconfigured": (
-        "nothing will work on this channel until a person acts; the channel's health says what; then tocsin replay"
+        "nothing will work on this channel until a person acts, or it became one of another type meanwhile; "
+        "the channel's health says what; then tocsin replay"
     ),
     "provider_not_configured": (
         "neither the channel nor the settings hold credentials; tocsin doctor names the settings"

@@ -72,6 +72,7 @@ BARRIERS: list[tuple[dict[str, Any], ChannelRef | None, DeliveryState, Reason]] 
     ({}, None, DeliveryState.FAILED, Reason.CHANNEL_DELETED),
     ({}, replace(CHANNEL, tenant_id="other"), DeliveryState.FAILED, Reason.CHANNEL_DELETED),
     ({"platform": None}, CHANNEL, DeliveryState.FAILED, Reason.DEVICE_DELETED),
+    ({}, replace(CHANNEL, channel_type="slack"), DeliveryState.FAILED, Reason.MISCONFIGURED),
     ({"later": True}, CHANNEL, DeliveryState.SUPERSEDED, Reason.LATER_EVENT),
     ({"expires_at": NOW}, CHANNEL, DeliveryState.EXPIRED, Reason.TOO_LATE),
     ({}, replace(CHANNEL, is_enabled=False), DeliveryState.SUPPRESSED, Reason.CHANNEL_DISABLED),
@@ -115,11 +116,18 @@ def test_of_several_barriers_the_first_is_told(chosen: set[int]) -> None:
         {},
         {"expires_at": NOW + timedelta(microseconds=1)},
         {"attempts": 4},
-        {"device_id": NO_DEVICE, "platform": None},
     ],
 )
 def test_what_nothing_keeps_back_is_sent(fields: dict[str, Any]) -> None:
     assert before_sending(_claim(**fields), CHANNEL, max_retries=3, now=NOW) is None
+
+
+def test_a_channel_itself_is_sent_to_as_what_it_is() -> None:
+    claim = _claim(device_id=NO_DEVICE, platform=None, sender="webhook")
+    for channel_type in ("webhook", "http"):
+        assert (
+            before_sending(claim, replace(CHANNEL, channel_type=channel_type), max_retries=3, now=NOW) is None
+        )
 
 
 @pytest.mark.parametrize(

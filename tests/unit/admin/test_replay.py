@@ -62,7 +62,7 @@ def test_a_failed_delivery_is_as_good_as_new_and_its_job_open_again() -> None:
 
 @pytest.mark.usefixtures("db")
 def test_what_cannot_succeed_is_skipped_and_said_and_what_was_superseded_stays() -> None:
-    channel = make_channel()
+    channel = make_channel(channel_type="push", config={"all_users": True})
     ids = [
         Device.create(
             tenant="acme", user_id="alice", platform="ios", token=str(number), address_hash=str(number),
@@ -109,10 +109,10 @@ def test_filters_choose_and_other_tenants_are_out_of_reach() -> None:
 
 @pytest.mark.usefixtures("db")
 def test_thousands_go_in_batches_up_to_the_limit() -> None:
-    channel = make_channel()
+    channel = make_channel(channel_type="push", config={"all_users": True})
     job = make_job(channel_id=channel, targets=2500, failed=2500, state=JobState.FAILED)
     make_deliveries(
-        job, 2500, state=DeliveryState.FAILED, channel_id=channel, sender="ios", user_id="u", **DEAD
+        job, 2500, state=DeliveryState.FAILED, channel_id=channel, sender="apns", user_id="u", **DEAD
     )
     Device.insert_many([
         {"id": number, "tenant": "acme", "user_id": "u", "platform": "ios", "address_hash": str(number)}
@@ -121,3 +121,19 @@ def test_thousands_go_in_batches_up_to_the_limit() -> None:
     done = replay("acme", Filter(), settings=load_settings(secret_keys=KEY), limit=2200)
     assert (done.deliveries, len(done.jobs), Job.get().failed) == (2200, 1, 300)
     ledger.conservation()
+
+
+@pytest.mark.usefixtures("db")
+def test_a_channel_of_another_type_now_delivers_as_what_it_is() -> None:
+    channel = make_channel()
+    failed_job(channel, 1)
+    device = Device.create(tenant="acme", user_id="alice", platform="ios", token="t", address_hash="h")
+    failed_job(channel, 2, device_id=device.id, user_id="alice", sender="apns")
+    Channel.update(channel_type="slack").where(Channel.id == channel).execute()
+
+    assert run().document() == {"deliveries": 1, "jobs": 1, "skipped": {"misconfigured": 1}}
+
+    assert [(row.sender, row.state) for row in Delivery.select().order_by(Delivery.id)] == [
+        ("slack", "PENDING"),
+        ("apns", "FAILED"),
+    ]
