@@ -4,7 +4,8 @@ Alertmanager: https://prometheus.io/docs/alerting/latest/configuration/#webhook_
 and more: https://grafana.com/docs/grafana/latest/alerting/ , webhook notifier.
 
 An alert's id is its fingerprint (which its labels make) and the time at which it began to fire. So the same alert sent
-again every few hours is a duplicate, its end closes it, and firing again is a new alert.
+again every few hours is a duplicate, its end closes it, and firing again is a new alert. An end that names another
+beginning is put right in api.ingest.strays.
 """
 
 from __future__ import annotations

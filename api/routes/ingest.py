@@ -17,6 +17,7 @@ from api.ingest.alertmanager import from_alertmanager
 from api.ingest.cloudevents import from_cloudevents
 from api.ingest.grafana import from_grafana
 from api.ingest.mapping import DEFAULT_SEVERITY, Mapping, parse_severities
+from api.ingest.strays import adopt
 from api.responses import Json
 from api.work import Call, accepting
 from model.alert import MAX_SEVERITY, AlertEvent, parse_alert
@@ -75,10 +76,19 @@ async def mapping(
 _Mapped = Annotated[Mapping, Depends(mapping)]
 
 
-def _accept(tenant_id: str, given: Body, translate: Callable[[Any], list[dict[str, Any]]]) -> Json:
+def _accept(
+    tenant_id: str,
+    given: Body,
+    translate: Callable[[Any], list[dict[str, Any]]],
+    *,
+    has_strays: bool = False,
+) -> Json:
     """Translate, check all, and only then commit: a thousand at a time, each thousand at once.
 
     Should the database go away between two thousands the sender repeats its call, and those before are duplicates.
+
+    Args:
+        has_strays: whether this format's ends may name another beginning than the alert had.
     """
     problems: list[Problem] = []
     parsed: list[AlertEvent] = []
@@ -89,6 +99,8 @@ def _accept(tenant_id: str, given: Body, translate: Callable[[Any], list[dict[st
             problems += error.problems
     if problems:
         raise InvalidInput(problems)
+    if has_strays:
+        parsed = adopt(parsed, tenant_id=tenant_id)
     accepted = duplicates = 0
     for some in batches(parsed, MAX_ALERTS):
         done = dispatch_alerts(some, tenant_id=tenant_id)
@@ -111,8 +123,9 @@ async def alertmanager(request: Request, caller: Ingester, given: JsonBody, want
     firing again is a new alert.
     """
     return await accepting(
-        request, _accept, caller.tenant_id, given, lambda document: from_alertmanager(document, wanted)
-    )
+        request, _accept, caller.tenant_id, given, lambda document: from_alertmanager(document, wanted),
+        has_strays=True,
+    )  # fmt: skip
 
 
 @router.post(
@@ -125,8 +138,9 @@ async def alertmanager(request: Request, caller: Ingester, given: JsonBody, want
 async def grafana(request: Request, caller: Ingester, given: JsonBody, wanted: _Mapped) -> Json:
     """Grafana's webhook contact point. Ids as with Alertmanager. Role: ingest."""
     return await accepting(
-        request, _accept, caller.tenant_id, given, lambda document: from_grafana(document, wanted)
-    )
+        request, _accept, caller.tenant_id, given, lambda document: from_grafana(document, wanted),
+        has_strays=True,
+    )  # fmt: skip
 
 
 @router.post(
