@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from api.ingest.bounds import fitted
 from api.ingest.prometheus import parse_group, translate
 
 if TYPE_CHECKING:
@@ -20,8 +21,13 @@ def from_alertmanager(document: Any, mapping: Mapping) -> list[dict[str, Any]]:
     """
     group = parse_group(document)
     return [
-        translate(
-            alert, mapping, source=SOURCE, urls={"url": alert.generatorURL, "source_url": group.externalURL}
+        fitted(
+            translate(
+                alert,
+                mapping,
+                source=SOURCE,
+                urls={"url": alert.generatorURL, "source_url": group.externalURL},
+            )
         )
         for alert in group.alerts
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from api.ingest.bounds import fitted
 from api.ingest.prometheus import parse_group, translate
 
 if TYPE_CHECKING:
@@ -30,5 +31,5 @@ def from_grafana(document: Any, mapping: Mapping) -> list[dict[str, Any]]:
         translated = translate(alert, mapping, source=SOURCE, urls=urls)
         if alert.valueString:
             translated["details"]["values"] = alert.valueString
-        found.append(translated)
+        found.append(fitted(translated))
     return found

@@ -12,15 +12,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
+from api.ingest.bounds import bearable, shortened
 from api.ingest.mapping import MESSAGE, Mapping, canonical, identifier, name
 from model.problems import InvalidInput, problems_of
 
 #: Annotations that say what happened, the first that is there.
 TEXTS = ("summary", "description", "message")
 
-_Labels = dict[StrictStr, StrictStr]
+#: A text of theirs. They cannot mend one that we could not store, and would lose the group's other alerts with it.
+_Text = Annotated[StrictStr, BeforeValidator(bearable)]
+_Labels = dict[_Text, _Text]
 
 
 class GroupedAlert(BaseModel):
@@ -33,14 +45,14 @@ class GroupedAlert(BaseModel):
     annotations: _Labels = {}
     startsAt: AwareDatetime  # noqa: N815  # their name, here and below
     endsAt: AwareDatetime | None = None  # noqa: N815
-    generatorURL: StrictStr = ""  # noqa: N815
-    fingerprint: Annotated[StrictStr, Field(min_length=1)]
+    generatorURL: _Text = ""  # noqa: N815
+    fingerprint: Annotated[_Text, Field(min_length=1)]
     # Grafana's own.
-    dashboardURL: StrictStr = ""  # noqa: N815
-    panelURL: StrictStr = ""  # noqa: N815
-    silenceURL: StrictStr = ""  # noqa: N815
-    imageURL: StrictStr = ""  # noqa: N815
-    valueString: StrictStr = ""  # noqa: N815
+    dashboardURL: _Text = ""  # noqa: N815
+    panelURL: _Text = ""  # noqa: N815
+    silenceURL: _Text = ""  # noqa: N815
+    imageURL: _Text = ""  # noqa: N815
+    valueString: _Text = ""  # noqa: N815
 
 
 class Group(BaseModel):
@@ -49,8 +61,8 @@ class Group(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     version: StrictStr
-    receiver: StrictStr = ""
-    externalURL: StrictStr = ""  # noqa: N815
+    receiver: _Text = ""
+    externalURL: _Text = ""  # noqa: N815
     truncatedAlerts: int = 0  # noqa: N815
     alerts: list[GroupedAlert]
 
@@ -74,7 +86,7 @@ def parse_group(document: Any) -> Group:
 
 
 def translate(alert: GroupedAlert, mapping: Mapping, *, source: str, urls: dict[str, str]) -> dict[str, Any]:
-    """One alert as ours (CONTRACT.md, "An alert").
+    """One alert as ours (CONTRACT.md, "An alert"), of any size: `fitted` makes it fit.
 
     Args:
         source: the system it comes from.
@@ -93,7 +105,7 @@ def translate(alert: GroupedAlert, mapping: Mapping, *, source: str, urls: dict[
         "severity": mapping.severity(labels.get(mapping.severity_label)),
         "device_id": device,
         "site_id": name(labels.get(mapping.site_label)),
-        "message": (text or " on ".join(filter(None, (kind, device))) or source)[:MESSAGE],
+        "message": shortened(text or " on ".join(filter(None, (kind, device))) or source, MESSAGE),
         "triggered_at": canonical(moment),
         "details": {
             "source": source,

@@ -89,11 +89,31 @@ def test_other_systems_more_than_a_thousand_and_all_or_nothing(sqlite_api: Api, 
         many = examples.ALERTMANAGER | {
             "alerts": [base | {"fingerprint": f"f{number}"} for number in range(1500)]
         }
-        bad = many | {"alerts": [*many["alerts"], base | {"labels": {"nul": "a\0b"}}]}
+        bad = many | {"alerts": [*many["alerts"], base | {"labels": {"rack": 7}}]}
     assert sqlite_api.call("POST", path, json=bad).status_code == 422
     assert stored() == []
     assert sqlite_api.call("POST", path, json=many).json() == {"accepted": 1500, "duplicates": 0}
     assert sqlite_api.call("POST", path, json=many).json() == {"accepted": 0, "duplicates": 1500}
+
+
+@pytest.mark.parametrize("system", ["alertmanager", "grafana"])
+def test_one_bad_alert_costs_no_other_of_its_group(api: Api, system: str) -> None:
+    base = examples.ALERTMANAGER["alerts"][0]
+    group = [
+        base | {"fingerprint": "healthy"},
+        base | {"fingerprint": "nul", "annotations": {"summary": "a\0b", "c\0": "d"}},
+        base | {"fingerprint": "n\0l"},
+        base | {"fingerprint": "large", "annotations": {"description": "x" * 200_000}},
+    ]
+    answer = api.call("POST", f"/v1/ingest/{system}", json=examples.ALERTMANAGER | {"alerts": group})
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 4, "duplicates": 0})
+    found = {
+        each["details"]["fingerprint"]: each for each in api.get("/v1/alerts")["items"] if "details" in each
+    }
+    assert "truncated" not in found["healthy"]["details"]
+    assert found["nul"]["message"] == "a\ufffdb"
+    assert found["nul"]["details"]["annotations"] == {"summary": "a\ufffdb", "c\ufffd": "d"}
+    assert found["large"]["details"]["labels"] == base["labels"]
 
 
 def test_a_mapping_in_the_producer_s_url(sqlite_api: Api) -> None:
