@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +22,9 @@ from model.alert import MAX_INTEGER
 from model.problems import InvalidInput, Problem
 
 JSON = "application/json"
+
+#: A parameter of a media type, its value quoted or not (RFC 9110 section 5.6.6).
+_PARAMETER = re.compile(r""";\s*([^\s;="]+)=("(?:[^"\\]|\\.)*"|[^;]*)""")
 
 #: Nesting of an object that is no alert (those have a limit of their own). The deepest that we know has four levels.
 DEEPEST = 32
@@ -125,6 +129,15 @@ async def read_bytes(request: Request) -> bytes:
     return b"".join(parts)
 
 
+def _charsets(content_type: str) -> set[str]:
+    """The character sets that a Content-Type names. Other parameters are nothing to us."""
+    return {
+        value.strip().strip('"').lower()
+        for name, value in _PARAMETER.findall(content_type)
+        if name.lower() == "charset"
+    }
+
+
 class TypedBody:
     """The dependency that reads a body of certain media types.
 
@@ -141,11 +154,10 @@ class TypedBody:
         Raises:
             ProblemError: 400, 408, 413 or 415.
         """
-        given, _, parameters = request.headers.get("content-type", "").partition(";")
-        media_type = given.strip().lower()
-        charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+        content_type = request.headers.get("content-type", "")
+        media_type = content_type.partition(";")[0].strip().lower()
         accepts = ", ".join(self.media_types)
-        if media_type not in self.media_types or charset not in {"", "utf-8", "utf8"}:
+        if media_type not in self.media_types or not _charsets(content_type) <= {"utf-8", "utf8"}:
             raise ProblemError(415, f"give Content-Type: {accepts} (in UTF-8)", headers={"Accept": accepts})
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise ProblemError(415, "no Content-Encoding is taken", headers={"Accept-Encoding": "identity"})

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from api.ingest.mapping import MESSAGE, Mapping, canonical, identifier, name
-from model.problems import InvalidInput, Problem, problems_of
+from model.problems import InvalidInput, Problem, path, problems_of
 from model.states import EventType
 
 SOURCE = "cloudevents"
@@ -24,6 +24,14 @@ EVENTS = {
     "resolved": EventType.CLOSED, "closed": EventType.CLOSED, "cleared": EventType.CLOSED,
     "recovered": EventType.CLOSED, "acknowledged": EventType.ACKNOWLEDGED, "escalated": EventType.ESCALATED,
 }  # fmt: skip
+
+#: What `data.event_type` may say besides our own words, in any case. What it says is never guessed at: an end that is
+#: taken for a beginning raises an alert and leaves one open.
+SAID = EVENTS | {
+    "firing": EventType.OPEN, "trigger": EventType.OPEN, "triggered": EventType.OPEN, "opened": EventType.OPEN,
+    "resolve": EventType.CLOSED, "close": EventType.CLOSED, "acknowledge": EventType.ACKNOWLEDGED,
+    "escalate": EventType.ESCALATED,
+} | {kind.lower(): kind for kind in EventType}  # fmt: skip
 
 #: Members of `data` that are fields of an alert, and are taken for it when they are text.
 FIELDS = ("alert_type", "device_id", "site_id")
@@ -70,17 +78,27 @@ def from_cloudevents(document: Any, mapping: Mapping, *, batched: bool | None = 
     problems: list[Problem] = []
     found = []
     for index, event in enumerate(document if is_batch else [document]):
+        prefix = f"[{index}]" if is_batch else ""
         try:
-            found.append(translate(Event.model_validate(event), mapping))
+            found.append(translate(Event.model_validate(event), mapping, prefix=prefix))
         except ValidationError as error:
-            problems += problems_of(error, prefix=f"[{index}]" if is_batch else "")
+            problems += problems_of(error, prefix=prefix)
+        except InvalidInput as error:
+            problems += error.problems
     if problems:
         raise InvalidInput(problems)
     return found
 
 
-def translate(event: Event, mapping: Mapping) -> dict[str, Any]:
-    """One event as an alert (CONTRACT.md, "An alert")."""
+def translate(event: Event, mapping: Mapping, *, prefix: str = "") -> dict[str, Any]:
+    """One event as an alert (CONTRACT.md, "An alert").
+
+    Args:
+        prefix: its place in the whole input, such as "[3]".
+
+    Raises:
+        InvalidInput: `data.event_type` is no event that we know.
+    """
     data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
     extensions = event.extensions
     given_id = extensions.get("alertid", data.get("alert_id"))
@@ -89,9 +107,11 @@ def translate(event: Event, mapping: Mapping) -> dict[str, Any]:
     message = next((data[each] for each in TEXTS if isinstance(data.get(each), str)), None)
     default = " ".join(filter(None, (event.type, event.subject)))
     severity = extensions.get(mapping.severity_label, data.get("severity"))
+    if isinstance(severity, float) and severity.is_integer():  # JSON has one kind of number: 4.0 is 4
+        severity = int(severity)
     found: dict[str, Any] = {
         "alert_id": identifier(str(alert_id) or f"{event.source}#{event.id}"),
-        "event_type": _event_type(event, data),
+        "event_type": _event_type(event, data, prefix),
         "alert_type": name(texts.get("alert_type", event.type)),
         "severity": mapping.severity(severity if isinstance(severity, (str, int)) else None),
         "device_id": name(texts.get("device_id", extensions.get(mapping.device_label, event.subject))),
@@ -109,8 +129,12 @@ def translate(event: Event, mapping: Mapping) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _event_type(event: Event, data: dict[str, Any]) -> str:
+def _event_type(event: Event, data: dict[str, Any], prefix: str) -> str:
     said = data.get("event_type")
-    if isinstance(said, str) and said in set(EventType):
-        return said
-    return EVENTS.get(event.type.rpartition(".")[2].lower(), EventType.OPEN).value
+    if said is None:
+        return EVENTS.get(event.type.rpartition(".")[2].lower(), EventType.OPEN).value
+    kind = SAID.get(said.strip().lower()) if isinstance(said, str) else None
+    if kind is None:
+        rule = f"must be {', '.join(EventType)}, or a word for one of them, such as firing or resolved"
+        raise InvalidInput([Problem(path(("data", "event_type"), prefix), rule)])
+    return kind.value

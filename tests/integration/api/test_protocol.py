@@ -59,6 +59,8 @@ def test_a_method_that_the_path_lacks(sqlite_api: Api, method: str, path: str, a
         "text/plain",
         "application/x-www-form-urlencoded",
         "application/json; charset=latin-1",
+        "application/json; profile=x; charset=latin-1",
+        "application/json; charset=utf-8; charset=latin-1",
         "application/jsonp",
     ],
 )
@@ -71,7 +73,13 @@ def test_a_media_type_that_is_not_taken(sqlite_api: Api, content_type: str) -> N
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"'],
+    [
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        'application/json;charset="utf-8"',
+        "application/json; charset=utf-8; profile=x",
+        'application/json; profile="a; charset=latin-1"; Charset=utf-8',
+    ],
 )
 def test_a_media_type_that_is(sqlite_api: Api, content_type: str) -> None:
     headers = {"Content-Type": content_type}

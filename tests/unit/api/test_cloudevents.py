@@ -19,7 +19,7 @@ values = st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | word
 data = st.recursive(
     values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3)
 )
-names = st.sampled_from(["message", "summary", "severity", "alert_id", "event_type", "site_id", "device_id"])
+names = st.sampled_from(["message", "summary", "severity", "alert_id", "site_id", "device_id"])
 events = st.fixed_dictionaries(
     {
         "specversion": st.just("1.0"),
@@ -30,7 +30,8 @@ events = st.fixed_dictionaries(
     optional={
         "subject": words,
         "time": st.datetimes().map(lambda moment: f"{moment.isoformat()}Z"),
-        "data": data | st.dictionaries(names, values | data),
+        "data": data.filter(lambda value: not isinstance(value, dict) or "event_type" not in value)
+        | st.dictionaries(names, values | data | st.floats(allow_nan=False, allow_infinity=False)),
         "data_base64": st.just("AAEC"),
         "alertid": values,
         "severity": values,
@@ -100,12 +101,26 @@ def test_a_number_may_be_an_alert_s_id(number: int) -> None:
         ("disk.escalated", {}, "ESCALATED"),
         ("resolved", {}, "CLOSED"),
         ("disk.full", {"event_type": "CLOSED"}, "CLOSED"),
-        ("disk.resolved", {"event_type": "no such"}, "CLOSED"),
+        ("disk.full", {"event_type": "closed"}, "CLOSED"),
+        ("disk.full", {"event_type": "Resolved"}, "CLOSED"),
+        ("disk.full", {"event_type": " acknowledged "}, "ACKNOWLEDGED"),
+        ("disk.full", {"event_type": "escalated"}, "ESCALATED"),
+        ("disk.resolved", {"event_type": "firing"}, "OPEN"),
+        ("disk.resolved", {"event_type": None}, "CLOSED"),
     ],
 )
-def test_which_event_of_the_alert_it_is(kind: str, said: dict[str, str], expected: str) -> None:
+def test_which_event_of_the_alert_it_is(kind: str, said: dict[str, Any], expected: str) -> None:
     [alert] = from_cloudevents(event(type=kind, data=said), MAPPING)
     assert alert["event_type"] == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(4.0, 4), (4, 4), (0.0, 0), (3.5, 2), (float("inf"), 2), (-1.0, 2)]
+)
+def test_a_number_is_a_severity_however_json_writes_it(number: float, expected: int) -> None:
+    plain = {name: value for name, value in examples.CLOUDEVENT.items() if name != "severity"}
+    [alert] = from_cloudevents(plain | {"data": {"severity": number}}, MAPPING)
+    assert alert["severity"] == expected
 
 
 @pytest.mark.parametrize(
@@ -117,6 +132,8 @@ def test_which_event_of_the_alert_it_is(kind: str, said: dict[str, str], expecte
         (event(id=7), None, "id"),
         (event(source=""), None, "source"),
         (event(time="noon"), None, "time"),
+        (event(data={"event_type": "no such"}), None, "data.event_type"),
+        ([event(), event(data={"event_type": 7})], None, "[1].data.event_type"),
         (event(), True, ""),
         ([event()], False, ""),
         ("event", None, ""),
