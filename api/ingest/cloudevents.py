@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 into alerts of ours: structured mode, one event or a batch.
+"""CloudEvents 1.0 into alerts of ours: one event or a batch. Binary mode becomes structured mode in api.ingest.binary.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and .../formats/json-format.md
 

@@ -14,6 +14,7 @@ from api.auth import Ingester  # noqa: TC001  # FastAPI reads it at run time
 from api.body import JSON, Body, JsonBody, TypedBody
 from api.describe import WITH_BODY, answer, body
 from api.ingest.alertmanager import from_alertmanager
+from api.ingest.binary import from_headers, is_binary
 from api.ingest.cloudevents import from_cloudevents
 from api.ingest.grafana import from_grafana
 from api.ingest.mapping import DEFAULT_SEVERITY, Mapping, parse_severities
@@ -78,7 +79,7 @@ _Mapped = Annotated[Mapping, Depends(mapping)]
 
 def _accept(
     tenant_id: str,
-    given: Body,
+    read: Callable[[], Any],
     translate: Callable[[Any], list[dict[str, Any]]],
     *,
     has_strays: bool = False,
@@ -88,11 +89,12 @@ def _accept(
     Should the database go away between two thousands the sender repeats its call, and those before are duplicates.
 
     Args:
+        read: decodes the body.
         has_strays: whether this format's ends may name another beginning than the alert had.
     """
     problems: list[Problem] = []
     parsed: list[AlertEvent] = []
-    for index, alert in enumerate(translate(given.json())):
+    for index, alert in enumerate(translate(read())):
         try:
             parsed.append(parse_alert(alert, prefix=f"[{index}]"))
         except InvalidInput as error:
@@ -123,7 +125,7 @@ async def alertmanager(request: Request, caller: Ingester, given: JsonBody, want
     firing again is a new alert.
     """
     return await accepting(
-        request, _accept, caller.tenant_id, given, lambda document: from_alertmanager(document, wanted),
+        request, _accept, caller.tenant_id, given.json, lambda document: from_alertmanager(document, wanted),
         has_strays=True,
     )  # fmt: skip
 
@@ -138,7 +140,7 @@ async def alertmanager(request: Request, caller: Ingester, given: JsonBody, want
 async def grafana(request: Request, caller: Ingester, given: JsonBody, wanted: _Mapped) -> Json:
     """Grafana's webhook contact point. Ids as with Alertmanager. Role: ingest."""
     return await accepting(
-        request, _accept, caller.tenant_id, given, lambda document: from_grafana(document, wanted),
+        request, _accept, caller.tenant_id, given.json, lambda document: from_grafana(document, wanted),
         has_strays=True,
     )  # fmt: skip
 
@@ -160,13 +162,20 @@ async def cloudevents(
     given: Annotated[Body, Depends(TypedBody(EVENT, BATCH, JSON))],
     wanted: _Mapped,
 ) -> Json:
-    """An event in structured mode, or a batch. Role: ingest.
+    """An event in structured mode, a batch, or an event in binary mode: `ce-` headers and its data. Role: ingest.
 
     An event is an alert of its own by `source` and `id`. Several events of one alert name it by the extension attribute
     `alertid`; a type that ends in `.resolved`, `.closed`, `.cleared` or `.recovered` closes it.
     """
     batched = {EVENT: False, BATCH: True}.get(given.media_type)
+    read = given.json
+    if batched is None and is_binary(request.headers):
+        batched = False  # data may be an array
+
+        def read() -> Any:
+            return from_headers(request.headers, given.json() if given.content else None)
+
     return await accepting(
-        request, _accept, caller.tenant_id, given,
+        request, _accept, caller.tenant_id, read,
         lambda document: from_cloudevents(document, wanted, batched=batched),
     )  # fmt: skip

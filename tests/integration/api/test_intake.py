@@ -143,6 +143,53 @@ def test_cloudevents_by_media_type(sqlite_api: Api, media_type: str, document: A
     assert answer.status_code == status
 
 
+BINARY = {
+    "Content-Type": "application/json",
+    "ce-specversion": "1.0",
+    "ce-id": "7d1f",
+    "ce-source": "/sensors/cellar",
+    "ce-type": "com.example.water.detected",
+    "ce-subject": "K%C3%BCche%202",
+    "ce-alertid": '"water%20\\"2"',
+    "ce-severity": "critical",
+    "ce-datacontenttype": "text/plain",
+}
+
+
+@pytest.mark.parametrize("data", [b'{"message": "Water"}', b"[1, 2]", b""])
+def test_a_cloudevent_in_binary_mode(sqlite_api: Api, data: bytes) -> None:
+    answer = sqlite_api.call("POST", "/v1/ingest/cloudevents", content=data, headers=BINARY)
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "duplicates": 0})
+    alert = sqlite_api.get("/v1/alerts")["items"][0]
+    assert (alert["alert_id"], alert["device_id"], alert["severity"]) == ('water "2', "Küche 2", 4)
+    assert alert["details"].get("data") == (orjson.loads(data) if data else None)
+    assert alert["details"]["labels"] == {"alertid": 'water "2', "severity": "critical"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"ce-specversion": "0.3"}, 422),
+        ({"ce-subject": "%FF"}, 422),
+        ({"ce-id": ""}, 422),
+        ({"ce-extension": "%00"}, 422),
+        ({"Content-Type": "text/plain"}, 415),
+    ],
+)
+def test_what_is_no_event_in_binary_mode(sqlite_api: Api, changes: dict[str, str], status: int) -> None:
+    answer = sqlite_api.call("POST", "/v1/ingest/cloudevents", content=b"{}", headers=BINARY | changes)
+    assert answer.status_code == status
+    assert stored() == []
+
+
+def test_a_header_of_a_cloudevent_that_is_given_twice(sqlite_api: Api) -> None:
+    key = ("Authorization", f"Bearer {sqlite_api.keys['acme', 'ingest']}")
+    headers = [key, *BINARY.items(), ("ce-id", "another")]
+    answer = sqlite_api.client.post("/v1/ingest/cloudevents", content=b"{}", headers=headers)
+    assert answer.status_code == 422
+    assert [each["field"] for each in answer.json()["errors"]] == ["ce-id"]
+
+
 scalars = (
     st.none()
     | st.booleans()
