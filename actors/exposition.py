@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from dramatiq.errors import BrokerError
 from dramatiq.middleware import Middleware
@@ -17,17 +19,20 @@ from dramatiq.middleware.prometheus import DB_PATH, Prometheus
 from actors.rabbitmq import ConfirmingRabbitmqBroker
 from config import get_settings
 from config.logging import configure_logging, get_logger
-from model.database import connection, open_database
+from model.database import DATABASE_AWAY, connection, open_database
 from model.status import backlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dramatiq import Broker
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Metric
     from prometheus_client.core import GaugeMetricFamily
 
     from config import Settings
+
+#: Seconds that a client has for each step of its request: one that says nothing keeps its thread no longer.
+PATIENCE = 10.0
 
 log = get_logger(__name__)
 
@@ -73,14 +78,21 @@ class DeadLetterCollector:
             "tocsin_dead_letters", "Messages that nobody could work on.", labels=["queue"]
         )
         if isinstance(broker, ConfirmingRabbitmqBroker):
-            with contextlib.suppress(BrokerError, OSError):
-                for queue in sorted(broker.get_declared_queues()):
-                    number.add_metric([queue], broker.dead_letters(queue))
+            try:
+                with contextlib.suppress(BrokerError, OSError):
+                    for queue in sorted(broker.get_declared_queues()):
+                        number.add_metric([queue], broker.dead_letters(queue))
+            finally:
+                # It is this thread's, and the thread ends with the answer.
+                del broker.connection
         yield number
 
 
 class BacklogCollector:
-    """What the database knows better than any process: work in progress, and how old the oldest of it is."""
+    """What the database knows better than any process: work in progress, and how old the oldest of it is.
+
+    Nothing while it is away: its absence must not hide the rest.
+    """
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One gauge for the number, one for the age in seconds; a label for the stage."""
@@ -90,35 +102,89 @@ class BacklogCollector:
         age = GaugeMetricFamily(
             "tocsin_oldest_pending_seconds", "Age of the oldest work in progress.", labels=["stage"]
         )
-        with connection():
-            for stage in backlog():
-                number.add_metric([stage.name], stage.count)
-                age.add_metric([stage.name], stage.oldest_seconds)
+        try:
+            with connection():
+                stages = backlog()
+        except DATABASE_AWAY as error:
+            log.warning("database_away", why=str(error).strip() or type(error).__name__)
+            return
+        for stage in stages:
+            number.add_metric([stage.name], stage.count)
+            age.add_metric([stage.name], stage.oldest_seconds)
         yield number
         yield age
+
+
+class SharedFiles:
+    """What processes count in the files of a directory, in sum."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = Path(directory)
+
+    def collect(self) -> Iterator[Metric]:
+        """All of it but empty files: prometheus_client's own collector cannot read those, and answers nothing at all.
+
+        Such a file is of a process that has just made it, or was killed before it wrote into it.
+        """
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415  # see config.metrics
+
+        files = [str(file) for file in self._directory.glob("*.db") if _size(file)]
+        yield from MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; of one that a process took away as it ended, none."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def registry() -> CollectorRegistry:
     """All metrics of all worker processes of this machine."""
     from prometheus_client import CollectorRegistry  # noqa: PLC0415  # see config.metrics
-    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     collected = CollectorRegistry()
-    MultiProcessCollector(collected, path=DB_PATH)  # type: ignore[no-untyped-call]
+    collected.register(SharedFiles(DB_PATH))
     collected.register(BacklogCollector())
     collected.register(DeadLetterCollector())
     return collected
 
 
-def serve_metrics() -> int:
-    """Serve until the signal to stop; the exit status."""
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each connection: one that stays open and silent holds up nobody else's."""
+
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = PATIENCE
+
+    def handle(self) -> None:
+        """As wsgiref's, but who says nothing, or goes away, leaves no traceback."""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            super().handle()
+
+
+def make_metrics_server(settings: Settings) -> WSGIServer:
+    """What listens where the settings say.
+
+    Raises:
+        OSError: it cannot, since somebody else does.
+    """
     from prometheus_client import make_wsgi_app  # noqa: PLC0415  # see config.metrics
 
+    app = make_wsgi_app(registry())
+    return make_server(settings.metrics_host, settings.metrics_port, app, _Server, _Handler)
+
+
+def serve_metrics() -> int:
+    """Serve until the signal to stop; the exit status."""
     settings = get_settings()
     configure_logging(settings)
     open_database(settings)
     try:
-        server = make_server(settings.metrics_host, settings.metrics_port, make_wsgi_app(registry()))
+        server = make_metrics_server(settings)
     except OSError as error:
         # Another group of workers on this machine serves them: the files are shared. The workers must not end for this.
         log.warning(

@@ -14,7 +14,7 @@ import pika
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from actors.exposition import BacklogCollector
+from actors.exposition import BacklogCollector, SharedFiles
 from actors.rabbitmq import UNREACHABLE
 from api.describe import Responses, answer, problems
 from api.responses import IndentedJson, Json
@@ -133,14 +133,13 @@ def _answers(url: str) -> bool:
 def metrics() -> Response:
     """This process's metrics, or those of all worker processes where they share files, and the backlog."""
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest  # noqa: PLC0415  # see config.metrics
-    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     registry = CollectorRegistry()
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    if shared := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry.register(SharedFiles(shared))
     else:
         registry.register(_ThisProcess())
-    registry.register(_Backlog())
+    registry.register(BacklogCollector())
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -151,17 +150,3 @@ class _ThisProcess:
         from prometheus_client import REGISTRY  # noqa: PLC0415  # as above
 
         yield from REGISTRY.collect()
-
-
-class _Backlog:
-    """The backlog, as long as there is a database to ask: its absence must not hide the rest."""
-
-    def describe(self) -> list[Metric]:
-        """Nothing yet: registering must not ask the database."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        try:
-            yield from list(BacklogCollector().collect())
-        except DATABASE_AWAY as error:
-            log.warning("database_away", why=str(error).strip() or type(error).__name__)

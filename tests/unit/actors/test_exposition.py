@@ -1,0 +1,89 @@
+"""The workers' metrics are there when they are needed: with the database away, and beside whoever disturbs."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
+from actors import exposition
+from config import load_settings
+from model.database import open_database
+from tests.support.database import KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from wsgiref.simple_server import WSGIServer
+
+
+def count_in(directory: Path, pid: int = 1) -> None:
+    """What a worker process leaves behind that has counted one swept row."""
+    make: Any = MmapedDict
+    shared = make(str(directory / f"counter_{pid}.db"))
+    name = "tocsin_swept_total"
+    shared.write_value(mmap_key("tocsin_swept", name, ["stage"], ["match"], "Rows."), 1.0, 0.0)
+    shared.close()
+
+
+def text_of(collector: object) -> str:
+    collected = CollectorRegistry()
+    collected.register(collector)  # type: ignore[arg-type]  # has all that is asked of it
+    return generate_latest(collected).decode()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WSGIServer]:
+    """A server of the workers' metrics, with one count in them and the database away."""
+    count_in(tmp_path)
+    monkeypatch.setattr(exposition, "DB_PATH", str(tmp_path))
+    monkeypatch.setattr(exposition, "DeadLetterCollector", CollectorRegistry)
+    settings = load_settings(
+        database_url="postgresql://u:p@127.0.0.1:1/x",
+        secret_keys=KEY,
+        metrics_host="127.0.0.1",
+        metrics_port=0,
+    )
+    open_database(settings)
+    with exposition.make_metrics_server(settings) as made:
+        serving = threading.Thread(target=made.serve_forever, daemon=True)
+        serving.start()
+        yield made
+        made.shutdown()
+        serving.join()
+
+
+def ask(server: WSGIServer) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def test_counters_are_shown_while_the_database_is_away(server: WSGIServer) -> None:
+    text = ask(server)
+    assert 'tocsin_swept_total{stage="match"} 1.0' in text
+    assert "tocsin_in_progress" not in text
+
+
+def test_a_connection_that_says_nothing_holds_up_nobody_and_ends(
+    server: WSGIServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert exposition._Handler.timeout
+    monkeypatch.setattr(exposition._Handler, "timeout", 0.5)
+    # Given one that connects, and says nothing
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as silent:
+        # When another asks, then it has its answer
+        assert "tocsin_swept_total" in ask(server)
+        # And the first is let go, without a traceback
+        assert silent.recv(1) == b""
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_file_that_a_killed_process_left_empty_hides_nothing(tmp_path: Path) -> None:
+    count_in(tmp_path)
+    (tmp_path / "counter_2.db").touch()
+    assert 'tocsin_swept_total{stage="match"} 1.0' in text_of(exposition.SharedFiles(str(tmp_path)))
