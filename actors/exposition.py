@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from dramatiq.errors import BrokerError
-from dramatiq.middleware import Middleware
-from dramatiq.middleware.prometheus import DB_PATH, Prometheus
+from dramatiq.middleware import Middleware, prometheus
+from dramatiq.middleware.prometheus import Prometheus
 
+from actors.metrics_files import shared_directory
 from actors.rabbitmq import ConfirmingRabbitmqBroker
 from config import get_settings
 from config.logging import configure_logging, get_logger
@@ -50,7 +51,7 @@ class SharedMetrics(Middleware):
     def after_process_boot(self, broker: Broker) -> None:
         """Point prometheus_client at the shared directory, before anybody imports it."""
         metrics = _Prometheus(self._settings)
-        metrics.after_process_boot(broker)  # type: ignore[no-untyped-call]
+        metrics.after_process_boot(broker)
         broker.middleware.insert(0, metrics)
 
 
@@ -58,6 +59,12 @@ class _Prometheus(Prometheus):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
+
+    def after_process_boot(self, broker: Broker) -> None:
+        """As Dramatiq's, in the group's own directory."""
+        # All that it does with files goes by this name, and nothing before this.
+        prometheus.DB_PATH = shared_directory()
+        super().after_process_boot(broker)  # type: ignore[no-untyped-call]  # Dramatiq's
 
     @property
     def forks(self) -> list[Callable[[], int]]:
@@ -141,11 +148,11 @@ def _size(file: Path) -> int:
 
 
 def registry() -> CollectorRegistry:
-    """All metrics of all worker processes of this machine."""
+    """All metrics of all processes of this worker group."""
     from prometheus_client import CollectorRegistry  # noqa: PLC0415  # see config.metrics
 
     collected = CollectorRegistry()
-    collected.register(SharedFiles(DB_PATH))
+    collected.register(SharedFiles(shared_directory()))
     collected.register(BacklogCollector())
     collected.register(DeadLetterCollector())
     return collected
@@ -186,9 +193,12 @@ def serve_metrics() -> int:
     try:
         server = make_metrics_server(settings)
     except OSError as error:
-        # Another group of workers on this machine serves them: the files are shared. The workers must not end for this.
+        # Another group of workers on this machine serves its own there. The workers must not end for this.
         log.warning(
-            "metrics_not_served", port=settings.metrics_port, why=str(error), remedy="TOCSIN_METRICS_PORT"
+            "metrics_not_served",
+            port=settings.metrics_port,
+            why=str(error),
+            remedy="TOCSIN_METRICS_PORT, or dramatiq_prom_db to share files with the other group",
         )
         signal.pause()
         return 0

@@ -41,7 +41,7 @@ def text_of(collector: object) -> str:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WSGIServer]:
     """A server of the workers' metrics, with one count in them and the database away."""
     count_in(tmp_path)
-    monkeypatch.setattr(exposition, "DB_PATH", str(tmp_path))
+    monkeypatch.setenv("dramatiq_prom_db", str(tmp_path))
     monkeypatch.setattr(exposition, "DeadLetterCollector", CollectorRegistry)
     settings = load_settings(
         database_url="postgresql://u:p@127.0.0.1:1/x",
