@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,8 @@ from admin.jobs import find_job, list_jobs
 from admin.prune import prune
 from config import SettingsError, load_settings
 from model import bulk
-from model.database import database, open_database, utcnow
+from model.database import database, is_sqlite, open_database, transaction, utcnow
+from model.ledger import conservation
 from model.problems import InvalidInput
 from model.states import DeliveryState, JobState
 from model.status import status
@@ -22,6 +26,7 @@ from model.vault import vault
 from tests.support.database import KEY, make_channel, make_deliveries, make_job
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -98,6 +103,45 @@ def test_pruning_takes_what_ended_long_ago_and_nothing_that_is_under_way() -> No
         {job.alert_id for job in Job.select()} == {alert.alert_id for alert in Alert.select()} == {"2", "3"}
     )
     assert Delivery.select().count() == 2
+
+
+@pytest.mark.usefixtures("db")
+def test_pruning_a_large_job_takes_a_batch_at_a_time_and_the_equation_holds_throughout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given old jobs of which one alone is more than a batch, and together the small ones are
+    monkeypatch.setattr("admin.prune.BATCH", 4)
+    ended: dict[str, Any] = {"finished_at": utcnow() - timedelta(days=40), "sweep_at": None}
+    for sequence, (delivered, failed) in enumerate([(1, 1), (7, 4), (2, 1), (1, 0), (4, 0)], start=1):
+        number = delivered + failed
+        job = make_job(
+            sequence=sequence, alert_id=str(sequence), state=JobState.PARTIAL, targets=number,
+            delivered=delivered, failed=failed, finished_at=ended["finished_at"],
+        )  # fmt: skip
+        for device_id in range(1, number + 1):
+            state = DeliveryState.DELIVERED if device_id <= delivered else DeliveryState.FAILED
+            make_deliveries(job, state=state, device_id=device_id, **ended)
+    left = [conservation()["targets"]]
+
+    @contextlib.contextmanager
+    def watched() -> Iterator[None]:
+        with transaction():
+            yield
+        left.append(conservation()["targets"])
+
+    monkeypatch.setattr("admin.prune.transaction", watched)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+
+    # When they are pruned
+    done = prune(days=30)
+
+    # Then no transaction takes more than a batch of deliveries, and after each the totals are those of the rows
+    assert (done["jobs"], done["deliveries"]) == (5, 21)
+    assert max(before - after for before, after in itertools.pairwise(left)) == 4
+    assert left[-1] == 0
+    # And where writers are alone, others have their turn between them
+    assert bool(pauses) == is_sqlite()
 
 
 @pytest.mark.usefixtures("db")
