@@ -8,6 +8,7 @@ Importing one twice does no harm: claims and unique indexes see to that.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from actors.rabbitmq import NOT_FOUND, UNREACHABLE, ConfirmingRabbitmqBroker
 from actors.roads import QUEUES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from dramatiq import Broker
 
@@ -94,18 +95,18 @@ def list_dead_letters(broker: Broker, *, queue: str | None = None, limit: int = 
     """
     found: list[DeadLetter] = []
     for name in _queues(broker, queue):
-        for _, method, properties, body in _take(broker, name, limit - len(found)):
-            del method
-            message, why_not = _read(broker, body)
-            found.append(
-                DeadLetter(
-                    name,
-                    _died_at(properties.headers),
-                    message.actor_name if message else None,
-                    str(list(message.args))[:SHOWN] if message else body[:SHOWN].decode(errors="replace"),
-                    why_not,
+        with contextlib.closing(_take(broker, name)) as letters:
+            for _, _, properties, body in itertools.islice(letters, limit - len(found)):
+                message, why_not = _read(broker, body)
+                found.append(
+                    DeadLetter(
+                        name,
+                        _died_at(properties.headers),
+                        message.actor_name if message else None,
+                        str(list(message.args))[:SHOWN] if message else body[:SHOWN].decode(errors="replace"),
+                        why_not,
+                    )
                 )
-            )
     return found
 
 
@@ -145,20 +146,26 @@ def import_dead_letters(broker: Broker, *, queue: str | None = None, limit: int 
 
     Each is acknowledged after the broker has confirmed its successor, so that an interruption repeats one at most.
 
+    Args:
+        queue: only this one's.
+        limit: so many are imported at most. What cannot be does not count: it lies at the head again each time.
+
     Raises:
         LookupError, pika.exceptions.AMQPError: as `list_dead_letters`.
         dramatiq.errors.BrokerError: the broker went away in between; what was imported stays so.
     """
     done = Imported()
     for name in _queues(broker, queue):
-        for channel, method, _, body in _take(broker, name, limit - done.messages):
-            message, why_not = _read(broker, body)
-            if message is None or why_not is not None:
-                done.left[why_not or "unreadable"] += 1
-                continue
-            broker.enqueue(Message(name, message.actor_name, message.args, message.kwargs, {}))
-            channel.basic_ack(method.delivery_tag)
-            done.messages += 1
+        with contextlib.closing(_take(broker, name)) as letters:
+            while done.messages < limit and (letter := next(letters, None)):
+                channel, method, _, body = letter
+                message, why_not = _read(broker, body)
+                if message is None or why_not is not None:
+                    done.left[why_not or "unreadable"] += 1
+                    continue
+                broker.enqueue(Message(name, message.actor_name, message.args, message.kwargs, {}))
+                channel.basic_ack(method.delivery_tag)
+                done.messages += 1
     return done
 
 
@@ -173,11 +180,11 @@ def _queues(broker: Broker, queue: str | None) -> list[str]:
     return [queue] if queue is not None else known
 
 
-def _take(broker: Any, queue: str, limit: int) -> Iterator[tuple[Any, Any, Any, bytes]]:
+def _take(broker: Any, queue: str) -> Generator[tuple[Any, Any, Any, bytes]]:
     """(channel, method, properties, body) of what lies there now. What is not acknowledged goes back at the end."""
     channel = broker.connection.channel()
     try:
-        for _ in range(min(limit, broker.dead_letters(queue))):
+        for _ in range(broker.dead_letters(queue)):
             try:
                 method, properties, body = channel.basic_get(xq_name(queue))
             except ChannelClosedByBroker:  # the queue has gone

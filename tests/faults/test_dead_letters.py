@@ -65,6 +65,30 @@ def test_dead_letters_are_counted_listed_and_imported(rabbitmq_url: str) -> None
     broker.close()
 
 
+def test_what_cannot_be_imported_leaves_the_limit_to_what_can(rabbitmq_url: str) -> None:
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+
+    @dramatiq.actor(broker=broker, queue_name=QUEUE)
+    def step(ids: list[int]) -> None:
+        """Is never run."""
+
+    # Given as many unreadable ones as the limit, before three that can be imported
+    broker.declare_queue(QUEUE, ensure=True)
+    readable = [Message(f"{QUEUE}.XQ", "step", ([number],), {}, {}).encode() for number in range(3)]
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_url))) as connection:
+        for body in [b"\xff no JSON"] * 2 + readable:
+            connection.channel().basic_publish("", f"{QUEUE}.XQ", body)
+    wait_until(lambda: broker.dead_letters(QUEUE) == 5, 10, "the dead letters")
+
+    # When they are imported, then as many are as were asked for, and the rest the next time
+    for imported, left in ((2, 3), (1, 2)):
+        assert import_dead_letters(broker, limit=2).messages == imported
+        wait_until(lambda left=left: broker.dead_letters(QUEUE) == left, 10, "the others to be back")  # type: ignore[misc]
+    assert import_dead_letters(broker, limit=0).left == {}
+    assert len(list_dead_letters(broker, limit=1)) == 1
+    broker.close()
+
+
 def test_a_queue_that_waits_is_told_from_one_that_is_empty_or_gone(rabbitmq_url: str) -> None:
     broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
 
