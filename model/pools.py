@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sqlite3
 import threading
 import time
@@ -55,6 +56,16 @@ class PostgresPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # playhouse
         """As Peewee's."""
         self._unsent.forget()
         return super().connect(reuse_if_open)
+
+    def _is_closed(self, conn: Any) -> bool:
+        if conn.closed:
+            return True
+        if self._adapter.txn_status(conn) != self._adapter.txn_idle:
+            return bool(super()._is_closed(conn))  # rolls back what somebody left open
+        # Not select(): that fails for descriptors from 1,024 on, and a busy worker has them.
+        poll = select.poll()
+        poll.register(conn.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def begin(self, isolation_level: Any = None) -> None:
         """As Peewee's, but together with the first statement."""

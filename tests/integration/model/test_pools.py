@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Any
 
 import psycopg2.extensions
@@ -11,6 +12,7 @@ from peewee import IntegrityError
 from model import bulk
 from model.database import connection, database, is_sqlite, transaction
 from model.tables import Alert, Tenant
+from tests.servers.programs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,3 +141,29 @@ def test_a_connection_begins_with_nothing() -> None:
         bulk.insert(Alert, _alert("first"))
     with connection():
         assert Alert.get().jobs == 0
+
+
+def test_a_connection_is_looked_at_and_not_asked_before_it_is_handed_out() -> None:
+    seen: list[str] = []
+
+    class Cursor(psycopg2.extensions.cursor):  # type: ignore[misc]  # as above
+        def execute(self, query: Any, variables: Any = None) -> None:
+            seen.append(str(query))
+            super().execute(query, variables)
+
+    with connection():
+        first = database.connection()
+        if not isinstance(first, psycopg2.extensions.connection):
+            pytest.skip("of PostgreSQL")
+        first.cursor_factory = Cursor
+    # Given a connection in the pool, when it is wanted again, then the server hears nothing of it
+    with connection():
+        assert database.connection() is first
+    assert seen == []
+    # And when the server has ended it meanwhile, then another one is made
+    with psycopg2.connect(first.dsn, password=first.info.password) as other:
+        other.cursor().execute("SELECT pg_terminate_backend(%s)", (first.info.backend_pid,))
+    wait_until(lambda: bool(select.select([first], [], [], 0)[0]), 5, "the server's farewell")
+    with connection():
+        assert database.connection() is not first
+        assert Tenant.select().count() == 1
