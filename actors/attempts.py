@@ -90,7 +90,7 @@ async def send(runtime: Runtime, claim: Claim, channels: Mapping[int, ChannelRef
         # A sender keeps its deadline itself, and then knows what was reached by it. One that does not must not outlive
         # its lease, whose last moment is for settling.
         settings, age = runtime.settings, (utcnow() - claim.claimed_at).total_seconds()
-        rest = settings.lease - age - min(1.0, (settings.lease - settings.send_deadline) / 10)
+        rest = settings.lease - age - min(1.0, settings.send_deadline / 10)
         async with asyncio.timeout(rest):
             return await runtime.sender(claim.sender).send(notification)
     except TimeoutError as error:
