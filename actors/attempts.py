@@ -50,6 +50,7 @@ async def make(
     lasts = timedelta(seconds=runtime.settings.lease - runtime.settings.send_deadline)
     patience = lasts.total_seconds() / 2
     too_old: list[int] = []
+    end = _End(runtime, claims)
 
     async def one(claim: Claim) -> None:
         destination = lane_of(claim.sender, claim.channel_id)
@@ -70,34 +71,59 @@ async def make(
             too_old.append(claim.delivery_id)
             return
         began = time.perf_counter()
-        result = await send(runtime, claim, channels)
+        try:
+            result = await send(runtime, claim, channels)
+        except asyncio.CancelledError as error:
+            if not end.has_come():
+                raise
+            result = _hangs(claim, error)
         took = time.perf_counter() - began
         if not isinstance(result, LaneFullError):
             runtime.lanes.answered(destination, took, is_success=isinstance(result, Receipt))
         made.append(Attempt(claim, result, took * 1000))
 
-    async with asyncio.TaskGroup() as group:
-        for claim in claims:
-            group.create_task(one(claim))
+    try:
+        async with asyncio.TaskGroup() as group:
+            end.tasks += [group.create_task(one(claim)) for claim in claims]
+    finally:
+        end.timer.cancel()
     if too_old:
         log.warning("lease_too_old", deliveries=len(too_old))
+
+
+class _End:
+    """The end of a message's sends.
+
+    A sender keeps its deadline itself, and then knows what was reached by it. One that does not must not outlive its
+    lease, whose last moment is for settling. All claims of a message are of one moment, hence one timer.
+    """
+
+    def __init__(self, runtime: Runtime, claims: Sequence[Claim]) -> None:
+        settings, now = runtime.settings, utcnow()
+        age = max(((now - claim.claimed_at).total_seconds() for claim in claims), default=0.0)
+        rest = settings.lease - age - min(1.0, settings.send_deadline / 10)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.timer = asyncio.get_running_loop().call_later(rest, self._come)
+        self._has_come = False
+
+    def _come(self) -> None:
+        self._has_come = True
+        for task in self.tasks:
+            task.cancel()
+
+    def has_come(self) -> bool:
+        """Whether it is what cancelled this task, and it alone."""
+        task = asyncio.current_task()
+        return self._has_come and task is not None and not task.uncancel()
 
 
 async def send(runtime: Runtime, claim: Claim, channels: Mapping[int, ChannelRef]) -> Receipt | BaseException:
     """One send, and what came of it."""
     try:
         notification = notification_of(claim, config_of(channels[claim.channel_id]))
-        # A sender keeps its deadline itself, and then knows what was reached by it. One that does not must not outlive
-        # its lease, whose last moment is for settling.
-        settings, age = runtime.settings, (utcnow() - claim.claimed_at).total_seconds()
-        rest = settings.lease - age - min(1.0, settings.send_deadline / 10)
-        async with asyncio.timeout(rest):
-            return await runtime.sender(claim.sender).send(notification)
+        return await runtime.sender(claim.sender).send(notification)
     except TimeoutError as error:
-        log.warning("sender_hangs", sender=claim.sender, delivery=claim.delivery_id, why=repr(error))
-        return Transient(
-            "timeout", "no answer before the end of the lease; it may have been taken all the same"
-        )
+        return _hangs(claim, error)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -111,6 +137,11 @@ async def send(runtime: Runtime, claim: Claim, channels: Mapping[int, ChannelRef
         return error if error.is_attempt else LaneFullError()
     except Exception as error:  # noqa: BLE001  # whatever a sender raises is an outcome, of this one delivery
         return error
+
+
+def _hangs(claim: Claim, error: BaseException) -> Transient:
+    log.warning("sender_hangs", sender=claim.sender, delivery=claim.delivery_id, why=repr(error))
+    return Transient("timeout", "no answer before the end of the lease; it may have been taken all the same")
 
 
 def places_of(sender: str) -> int:

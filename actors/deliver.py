@@ -30,7 +30,7 @@ from model.tables import Delivery
 from model.tallies import TallyName, tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
 
     from actors.decide import Attempt
@@ -62,7 +62,7 @@ def _deliver(delivery_ids: list[int]) -> None:
     with connection():
         with transaction():
             claimed = ledger.claim(delivery_ids, now=now, lease=timedelta(seconds=runtime.settings.lease))
-        ready = _prepare(claimed, now, began)
+        ready = _prepare(ledger.load(claimed, now=now), now, began)
     _wait_for(set(delivery_ids) - _send(ready))
 
 
@@ -74,22 +74,21 @@ class _Ready(NamedTuple):
     seen_to: set[int]
 
 
-def _prepare(claimed: Mapping[int, int], now: datetime, began: float) -> _Ready:
-    """Read what was claimed, and settle what is not to be sent. On the caller's connection.
+def _prepare(claims: Sequence[ledger.Claim], now: datetime, began: float) -> _Ready:
+    """Settle what is not to be sent. On the caller's connection.
 
     Args:
-        claimed: attempts by delivery; their claim is committed.
-        now: when it was made, by the wall clock.
+        claims: what was claimed, as it was after the commit.
+        now: when it was, by the wall clock.
         began: the same, by the monotonic one.
     """
-    claims = ledger.load(claimed, now=now)
     channels = channels_of(claim.channel_id for claim in claims)
     to_send, ended = _settle_without_sending(claims, channels, now)
     if time.monotonic() - began > runtime.settings.lease - runtime.settings.send_deadline:
         # The process stood still between claim and sending, and the lease may end before the answer: whoever holds
         # the delivery then must not find that it is sent from here as well.
         log.warning("lease_too_old", deliveries=len(to_send))
-        return _Ready([], channels, set(claimed))
+        return _Ready([], channels, {claim.delivery_id for claim in claims})
     return _Ready(to_send, channels, ended)
 
 
@@ -104,21 +103,28 @@ deliver_later = dramatiq.actor(
 )(_deliver)
 
 
-def deliver_claimed(delivery_ids: Iterable[int], now: datetime, began: float, *, is_critical: bool) -> None:
+def deliver_claimed(
+    claimed: Collection[int],
+    read: Callable[[], Sequence[ledger.Claim]],
+    now: datetime,
+    began: float,
+    *,
+    is_critical: bool,
+) -> None:
     """Make deliveries whose rows were inserted claimed, in the thread of the step that inserted them.
 
     That step is done, whatever comes of this.
 
     Args:
-        delivery_ids: all for one lane.
+        claimed: the deliveries, all for one lane.
+        read: makes claims of them: `ledger.load`, or `ledger.recheck`.
         now: when they were claimed, by the wall clock.
         began: the same, by the monotonic one.
         is_critical: whether all of them are, or none.
     """
-    claimed = dict.fromkeys(delivery_ids, 1)
     try:
         with connection():
-            ready = _prepare(claimed, now, began)
+            ready = _prepare(read(), now, began)
         _wait_apart(set(claimed) - _send(ready), is_critical=is_critical)
     except Exception as error:  # noqa: BLE001  # as after a worker's death their leases end, and the sweep comes
         log.warning("not_delivered_at_once", deliveries=len(claimed), why=type(error).__name__)

@@ -29,7 +29,7 @@ from model.tables import Alert, Delivery, Job
 from senders.registry import ALIASES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from dramatiq import Actor
@@ -72,21 +72,20 @@ def _match(alert_rows: list[int]) -> None:
                 {"id": alert.id, "matched_at": now, "jobs": len(found), "sweep_at": None, "error": None}
             )
         made = _insert(jobs)
-        urgent = [job.id for job in made if job.channel_type == PUSH and job.is_critical]
+        pushes = {number: job for number, job in made.items() if job["channel_type"] == PUSH}
+        others = {number: job for number, job in made.items() if job["channel_type"] != PUSH}
+        urgent = [number for number, job in pushes.items() if job["is_critical"]]
         # What ends an alert ends the deliveries of the events before it, unless they are claimed.
         is_each_alone = len({(alert.tenant_id, alert.alert_id) for alert in alerts}) == len(alerts)
-        deliveries = _deliveries_of(
-            [job for job in made if job.channel_type != PUSH], now, claims=is_each_alone and not urgent
-        )
+        deliveries = _deliveries_of(others, now, claims=is_each_alone and not urgent)
         bulk.update(Alert, done)
     supersede_earlier(
-        [job.id for job in made if job.channel_type != PUSH and job.event != EventType.OPEN], now
+        [number for number, job in others.items() if job["deliver_on_event"] != EventType.OPEN], now
     )
-    pushes = [job.id for job in made if job.channel_type == PUSH and not job.is_critical]
     hand_on_deliveries(deliveries)
-    _fan_out(fanout_devices, pushes, here=0 if deliveries or urgent else 1)
+    _fan_out(fanout_devices, sorted({*pushes} - {*urgent}), here=0 if deliveries or urgent else 1)
     _fan_out(fanout_critical, urgent, here=BATCH)
-    deliver_own(deliveries, now, began)
+    deliver_own(deliveries, now, began, jobs=others)
 
 
 def _fan_out(step: Actor[[list[int]], None], job_ids: Sequence[int], *, here: int) -> None:
@@ -118,40 +117,27 @@ def _unmatched(alert_rows: Sequence[int]) -> list[Unmatched]:
     return [Unmatched(*row) for row in tuples(query if is_sqlite() else query.for_update())]
 
 
-class _Made(NamedTuple):
-    """A job that was really inserted."""
-
-    id: int
-    tenant_id: str
-    channel_id: int
-    channel_type: str
-    event: str
-    expires_at: Any
-    is_critical: bool
-
-
-def _insert(jobs: Sequence[bulk.Row]) -> list[_Made]:
-    """Insert jobs. A conflict is a duplicate: the job is there, from a message that came twice."""
-    columns = (
-        "id", "tenant_id", "channel_id", "channel_type", "deliver_on_event", "expires_at", "is_critical"
-    )  # fmt: skip
+def _insert(jobs: Sequence[bulk.Row]) -> dict[int, bulk.Row]:
+    """Insert jobs; by id those that are new. A conflict is a duplicate, from a message that came twice."""
+    key = ("tenant_id", "alert_id", "channel_id", "deliver_on_event")
+    given = {tuple(job[name] for name in key): job for job in jobs}
     # Each has a copy of its alert, which may have a quarter of a megabyte: no statement speaks of more than a batch.
-    return [
-        _Made(*row)
+    return {
+        row[0]: given[row[1:]]
         for batch in batches(jobs)
-        for row in bulk.insert(Job, batch, ignore_conflicts=True, returning=columns)
-    ]
+        for row in bulk.insert(Job, batch, ignore_conflicts=True, returning=("id", *key))
+    }
 
 
-def _deliveries_of(jobs: Sequence[_Made], now: datetime, *, claims: bool) -> list[Inserted]:
+def _deliveries_of(jobs: Mapping[int, bulk.Row], now: datetime, *, claims: bool) -> list[Inserted]:
     """Make the one delivery of each job, and claim what this thread is to make."""
     rows = [
         delivery_row(
-            runtime.settings, job_id=job.id, tenant_id=job.tenant_id, channel_id=job.channel_id,
-            sender=ALIASES.get(job.channel_type, job.channel_type),
-            expires_at=Job.expires_at.python_value(job.expires_at), is_critical=bool(job.is_critical), now=now,
+            runtime.settings, job_id=number, tenant_id=job["tenant_id"], channel_id=job["channel_id"],
+            sender=ALIASES.get(job["channel_type"]) or job["channel_type"], expires_at=job["expires_at"],
+            is_critical=job["is_critical"], now=now,
         )
-        for job in jobs
+        for number, job in jobs.items()
     ]  # fmt: skip
     if claims:
         rows = claim_own(rows, now)

@@ -15,9 +15,10 @@ from model import ledger
 from model.database import DATABASE_AWAY, connection
 from model.jobs import claimed_row
 from model.states import DeliveryState
+from model.tables import NO_DEVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from model.bulk import Row
@@ -32,6 +33,7 @@ class Inserted(NamedTuple):
     """A delivery's row, as far as this module cares. The fields are columns of `deliveries`."""
 
     id: int
+    job_id: int
     sender: str
     channel_id: int
     is_critical: bool
@@ -89,17 +91,39 @@ def hand_on_deliveries(deliveries: Iterable[Inserted]) -> None:
         hand_on(deliver_critical if is_critical else deliver, groups[is_critical, lane], lane=lane)
 
 
-def deliver_own(deliveries: Iterable[Inserted], now: datetime, began: float) -> None:
+def deliver_own(
+    deliveries: Iterable[Inserted], now: datetime, began: float, *, jobs: Mapping[int, Row] | None = None
+) -> None:
     """Make what `claim_own` claimed, after its commit.
 
     Args:
         deliveries: what was inserted, claimed or not.
         now: when it was claimed, by the wall clock.
         began: the same, by the monotonic one.
+        jobs: their jobs' rows, by id, where all deliveries go to the channels themselves.
     """
     own = [each for each in deliveries if each.state == DeliveryState.SENDING]
-    if own:
-        deliver_claimed([each.id for each in own], now, began, is_critical=bool(own[0].is_critical))
+    if not own:
+        return
+
+    def read() -> list[ledger.Claim]:
+        if jobs is None:
+            return ledger.load({each.id: 1 for each in own}, now=now)
+        return ledger.recheck([_claim(each, jobs[each.job_id], now) for each in own], now=now)
+
+    deliver_claimed([each.id for each in own], read, now, began, is_critical=bool(own[0].is_critical))
+
+
+def _claim(delivery: Inserted, job: Row, now: datetime) -> ledger.Claim:
+    """A channel's delivery that was inserted claimed with its job, as `ledger.load` would read it."""
+    return ledger.Claim(
+        delivery_id=delivery.id, job_id=delivery.job_id, tenant_id=job["tenant_id"],
+        channel_id=delivery.channel_id, device_id=NO_DEVICE, user_id=job["user_id"], sender=delivery.sender,
+        attempts=1, expires_at=job["expires_at"], alert_id=job["alert_id"], event=job["deliver_on_event"],
+        payload=job["payload"], severity=job["severity"], is_critical=job["is_critical"],
+        accepted_at=job["accepted_at"], claimed_at=now, later=False, earlier_under_way=False, platform=None,
+        token=None, subscription=None, device_disabled=False,
+    )  # fmt: skip
 
 
 def _group_of(sender: str, channel_id: int, is_critical: bool) -> Group:  # noqa: FBT001  # columns of a row

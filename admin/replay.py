@@ -185,7 +185,9 @@ def _reopen(rows: list[Any], done: Replayed, settings: Settings, now: datetime) 
             continue
         leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
         sender = str(sender_of(row.channel_type, row.platform))
-        to_send.append(Inserted(row.id, sender, row.channel_id, row.is_critical, DeliveryState.PENDING))
+        to_send.append(
+            Inserted(row.id, row.job, sender, row.channel_id, row.is_critical, DeliveryState.PENDING)
+        )
         reopened.append({
             "id": row.id,
             "sender": sender,

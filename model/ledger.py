@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import bulk
 from model.database import database, execute_later, is_sqlite, transaction
@@ -106,11 +106,6 @@ def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> di
     return dict(rows)
 
 
-#: What a claim takes from its delivery and its job, in the order of its fields.
-_CLAIM = (
-    "d.id, d.job_id, d.tenant_id, d.channel_id, d.device_id, d.user_id, d.sender, d.attempts, d.expires_at, "
-    "j.alert_id, j.deliver_on_event, j.payload, j.severity, j.is_critical, j.accepted_at"
-)
 _SAME = "o.tenant_id = j.tenant_id AND o.alert_id = j.alert_id AND o.channel_id = j.channel_id"
 
 
@@ -122,30 +117,95 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
     at least one of them sees it. (Dekker's argument: raise the flag, then look.)
 
     A device that is another user's now is as good as deleted; see audience.addressed.
+
+    Args:
+        claimed: attempts by delivery.
+        now: when they were claimed.
     """
     if not claimed:
         return []
     rows = database.execute_sql(
-        f"SELECT {_CLAIM}, "  # noqa: S608  # names are ours
-        f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {_SAME} AND o.sequence > j.sequence), "
-        f"EXISTS (SELECT 1 FROM notification_jobs o JOIN deliveries s ON s.job_id = o.id WHERE {_SAME} "
-        "AND o.sequence < j.sequence AND s.device_id = d.device_id AND s.state = 'SENDING' "
-        f"AND s.lease_until > {bulk.placeholder()}), "
-        "v.platform, v.token, v.subscription, v.disabled_at IS NOT NULL "
-        "FROM deliveries d JOIN notification_jobs j ON j.id = d.job_id LEFT JOIN devices v ON v.id = d.device_id "
-        "AND v.tenant_id = d.tenant_id AND v.user_id = d.user_id "
-        f"WHERE {bulk.among('d.id')} ORDER BY d.id",
-        (_stored(now), bulk.id_list(claimed)),
+        "SELECT d.id, d.job_id, d.tenant_id, d.channel_id, d.device_id, d.user_id, d.sender, d.attempts, "  # noqa: S608  # names are ours
+        "d.expires_at, v.platform, v.token, v.subscription, v.disabled_at IS NOT NULL "
+        "FROM deliveries d LEFT JOIN devices v ON v.id = d.device_id "
+        f"AND v.tenant_id = d.tenant_id AND v.user_id = d.user_id WHERE {bulk.among('d.id')} ORDER BY d.id",
+        (bulk.id_list(claimed),),
     ).fetchall()
+    mine = [row for row in rows if row[7] == claimed[row[0]]]
+    events = _events({row[1] for row in mine})
+    behind = _behind_another([row[0] for row in mine if events[row[1]].has_earlier], now=now)
     moment, document = Job.accepted_at.python_value, Job.payload.python_value
     return [
         Claim(*(
-            *row[:8], moment(row[8]), *row[9:11], document(row[11]), row[12], bool(row[13]), moment(row[14]),
-            now, bool(row[15]), bool(row[16]), *row[17:19], document(row[19]), bool(row[20]),
+            *row[:8], moment(row[8]), *event.content, now, event.has_later, row[0] in behind,
+            *row[9:11], document(row[11]), bool(row[12]),
         ))
-        for row in rows
-        if row[7] == claimed[row[0]]
+        for row, event in ((row, events[row[1]]) for row in mine)
     ]  # fmt: skip
+
+
+def recheck(claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
+    """Claims as whoever inserted their rows knows them, but for what `load` would see of other events.
+
+    Call it after the claim's commit, as `load`; it costs one look-up a claim where the alert has no other event.
+    """
+    others = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {_SAME} AND o.id <> j.id)"  # noqa: S608  # names are ours
+    sql = f"SELECT j.id FROM notification_jobs j WHERE {bulk.among('j.id')} AND {others}"  # noqa: S608  # as above
+    with_others = {
+        row[0]
+        for row in database.execute_sql(sql, (bulk.id_list({claim.job_id for claim in claims}),)).fetchall()
+    }
+    read = load(
+        {claim.delivery_id: claim.attempts for claim in claims if claim.job_id in with_others}, now=now
+    )
+    return [*(claim for claim in claims if claim.job_id not in with_others), *read]
+
+
+class _Event(NamedTuple):
+    """What all claims of a job have in common: an alert's event, on one channel.
+
+    Attributes:
+        content: alert_id, event, payload, severity, is_critical and accepted_at of a Claim.
+        has_earlier: earlier events of the alert went to the channel, at any time.
+        has_later: later ones.
+    """
+
+    content: tuple[str, str, dict[str, Any], int, bool, datetime]
+    has_earlier: bool
+    has_later: bool
+
+
+def _events(job_ids: set[int]) -> dict[int, _Event]:
+    """By job. An alert of a quarter of a megabyte to ten thousand phones is read once a message, not once a phone."""
+    other = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {_SAME} AND o.sequence"  # noqa: S608  # names are ours
+    rows = database.execute_sql(
+        "SELECT j.id, j.alert_id, j.deliver_on_event, j.payload, j.severity, j.is_critical, j.accepted_at, "  # noqa: S608  # as above
+        f"{other} < j.sequence), {other} > j.sequence) FROM notification_jobs j WHERE {bulk.among('j.id')}",
+        (bulk.id_list(job_ids),),
+    ).fetchall()
+    moment, document = Job.accepted_at.python_value, Job.payload.python_value
+    return {
+        row[0]: _Event(
+            (row[1], row[2], document(row[3]), row[4], bool(row[5]), moment(row[6])),
+            bool(row[7]),
+            bool(row[8]),
+        )
+        for row in rows
+    }
+
+
+def _behind_another(delivery_ids: Sequence[int], *, now: datetime) -> set[int]:
+    """Those to whose target an earlier event of their alert is being sent at this moment."""
+    if not delivery_ids:
+        return set()
+    rows = database.execute_sql(
+        "SELECT d.id FROM deliveries d JOIN notification_jobs j ON j.id = d.job_id "  # noqa: S608  # names are ours
+        f"WHERE {bulk.among('d.id')} AND EXISTS (SELECT 1 FROM notification_jobs o JOIN deliveries s "
+        f"ON s.job_id = o.id WHERE {_SAME} AND o.sequence < j.sequence AND s.device_id = d.device_id "
+        f"AND s.state = 'SENDING' AND s.lease_until > {bulk.placeholder()})",
+        (bulk.id_list(delivery_ids), _stored(now)),
+    ).fetchall()
+    return {row[0] for row in rows}
 
 
 def _stored(moment: datetime) -> Any:

@@ -27,6 +27,7 @@ import aiohttp
 import certifi
 import httpx
 import orjson
+import yarl
 
 from config.settings import SettingsError
 from senders import guard
@@ -316,14 +317,14 @@ class HttpClient:
         """
         deadline = self._settings.send_deadline if timeout is None else timeout
         try:
-            parsed = _url(url)
+            parsed, target = _url(url)
             transport = self._transport_for(url)
             request = httpx.Request(
                 method,
                 parsed,
                 stream=httpx.ByteStream(content),
                 headers=_HEADERS | {name.lower(): value for name, value in headers.items()},
-                extensions={"timeout": _timeout(min(CONNECT_TIMEOUT, deadline))},
+                extensions={"target": target, "timeout": _timeout(min(CONNECT_TIMEOUT, deadline))},
             )
             async with Deadline(deadline):
                 return await _exchange(transport, request)
@@ -368,8 +369,10 @@ def _timeout(connect: float) -> aiohttp.ClientTimeout:
 
 
 @lru_cache(maxsize=4096)
-def _url(url: str) -> httpx.URL:
-    return httpx.URL(guard.check_url(url))
+def _url(url: str) -> tuple[httpx.URL, yarl.URL]:
+    """A checked URL, as httpx parses it, and as aiohttp is given it."""
+    parsed = httpx.URL(guard.check_url(url))
+    return parsed, yarl.URL(str(parsed), encoded=True)
 
 
 def _proxies(environment: Mapping[str, str]) -> dict[str, str]:

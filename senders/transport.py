@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
 import httpx
-import yarl
 from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 
@@ -29,7 +28,10 @@ BODY_CAP: Final = 64 * 1024
 
 
 class Transport(AiohttpTransport):
-    """One request, one answer of at most BODY_CAP bytes, as it came: not decompressed, redirects not followed."""
+    """One request, one answer of at most BODY_CAP bytes, as it came: not decompressed, redirects not followed.
+
+    Beside its own, a request has two extensions: `target`, its URL as aiohttp has it, and aiohttp's `timeout`.
+    """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Make the request; its body is a httpx.ByteStream, and so is the answer's.
@@ -41,7 +43,7 @@ class Transport(AiohttpTransport):
             self.client = self.get_client()
         async with self.client.request(
             request.method,
-            yarl.URL(str(request.url), encoded=True),
+            request.extensions["target"],
             headers=CIMultiDict(
                 (name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from threading import Barrier
 from typing import Any
@@ -172,6 +173,25 @@ def test_a_later_event_and_an_earlier_one_under_way_are_seen() -> None:
     assert not ledger.load({one.delivery_id: one.attempts}, now=NOW + LEASE)[0].earlier_under_way
     _settle([Settlement(first, S.DELIVERED)])
     assert not ledger.load({one.delivery_id: one.attempts}, now=NOW)[0].earlier_under_way
+
+
+@pytest.mark.usefixtures("acme")
+def test_claims_that_nobody_read_are_checked_for_other_events_alone() -> None:
+    # Given two deliveries whose claims their maker knows, and a CLOSED for the first one's alert
+    alone, opened = make_job(alert_id="2"), make_job(sequence=5)
+    known = _claim([*make_deliveries(alone, 1), *make_deliveries(opened, 1)])
+    assert ledger.recheck(known, now=NOW) == known
+    make_job(sequence=6, deliver_on_event="CLOSED")
+
+    # When they are checked again
+    checked = {claim.job_id: claim for claim in ledger.recheck(known, now=NOW)}
+
+    # Then the first one's knows of it, and nothing else has changed
+    assert checked == {alone: known[0], opened: replace(known[1], later=True)}
+    # And what another worker has claimed since is not ours
+    with transaction():
+        ledger.claim([known[1].delivery_id], now=NOW + LEASE * 2, lease=LEASE)
+    assert ledger.recheck(known, now=NOW) == [known[0]]
 
 
 @pytest.mark.usefixtures("acme")
