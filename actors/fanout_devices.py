@@ -5,16 +5,19 @@ The target of any other job is its channel, which needs no looking for: match_ru
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dramatiq
 
 from actors import record
 from actors.broker import runtime
 from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
+from actors.record import PUSH
 from actors.roads import CRITICAL, FANOUT, FRONT, URGENT
 from config.metrics import metrics
 from model import bulk, ledger
@@ -26,7 +29,7 @@ from model.tables import Channel, Delivery, Device, Job
 from senders.registry import PLATFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from model.audience import Target
@@ -39,6 +42,23 @@ TARGETS = 20_000
 
 #: Devices of one user, by a guess.
 DEVICES = 10
+
+
+#: Whose turn it is to fan out to more than a CHUNK. All at once they would share an interpreter and each take as long
+#: as all together, which is longer than a message may; one by one each of them ends.
+_turn = threading.Lock()
+
+
+#: Deliveries that ended in their fan-out: job id, sender, platform, state, reason.
+_Ended = tuple[int, str, "str | None", str, str]
+
+
+class _Channel(NamedTuple):
+    """What a fan-out asks of a job's channel."""
+
+    id: int
+    channel_type: str
+    config: dict[str, Any]
 
 
 def _fan_out(job_ids: list[int]) -> None:
@@ -54,79 +74,149 @@ def _parts(job_ids: Sequence[int]) -> list[list[int]]:
     if len(job_ids) == 1:
         return [list(job_ids)]
     with connection():
-        jobs = list(
-            tuples(Job.select(Job.id, Job.tenant, Job.channel_id, Job.user_id).where(among(Job.id, job_ids)))
-        )
-        configs = _configs({job[2] for job in jobs})
-        parts: list[list[int]] = []
-        room = 0
-        devices: dict[str, int] = {}
-        for number, tenant, channel_id, user_id in jobs:
-            users = users_of(configs.get(channel_id, {}), user_id)
-            if users is None and tenant not in devices:
-                # No more of them are counted than make a difference.
-                devices[tenant] = Device.select().where(Device.tenant == tenant).limit(TARGETS).count()
-            targets = devices[tenant] if users is None else DEVICES * len(users)
-            if not parts or room < targets:
-                parts.append([])
-                room = TARGETS
-            parts[-1].append(number)
-            room -= targets
+        jobs = list(Job.select(Job.id, Job.tenant, Job.channel_id, Job.user_id).where(among(Job.id, job_ids)))
+        sizes = _sizes(jobs, _channels(jobs), TARGETS)
+    parts: list[list[int]] = []
+    room = 0
+    for job, size in zip(jobs, sizes, strict=True):
+        if not parts or room < size:
+            parts.append([])
+            room = TARGETS
+        parts[-1].append(job.id)
+        room -= size
     return parts
 
 
+def _sizes(jobs: Iterable[Job], channels: Mapping[int, _Channel], most: int) -> list[int]:
+    """How many targets each job has, by a guess. Where it is all of a tenant's, no more than `most` are counted."""
+    devices: dict[str, int] = {}
+    sizes = []
+    for job in jobs:
+        users = users_of(_config(channels, job), job.user_id)
+        if users is None and job.tenant_id not in devices:
+            devices[job.tenant_id] = Device.select().where(Device.tenant == job.tenant_id).limit(most).count()
+        sizes.append(devices[job.tenant_id] if users is None else DEVICES * len(users))
+    return sizes
+
+
 def _fan_out_together(job_ids: Sequence[int], *, may_claim: bool) -> None:
-    now, began = utcnow(), time.monotonic()
-    suppressed: Counter[tuple[int, str, str]] = Counter()
+    with connection():
+        jobs = list(_waiting(job_ids))
+        channels = _channels(jobs)
+        is_urgent = any(job.is_critical for job in jobs)
+        is_large = not is_urgent and sum(_sizes(jobs, channels, CHUNK + 1)) > CHUNK
+        with _turn if is_large else contextlib.nullcontext():
+            now, began = utcnow(), time.monotonic()
+            # Not within the transaction: PostgreSQL ends one that says nothing for long.
+            found = audience(jobs, {number: channel.config for number, channel in channels.items()}, now=now)
+            made = _make(jobs, channels, found, may_claim=may_claim, now=now)
+    supersede_earlier([job.id for job in made.jobs if job.deliver_on_event != EventType.OPEN], now)
+    _observe(made.ended)
+    record.jobs_ended(_ended_at_once(made.jobs, made.finished), runtime.settings, now=now)
+    hand_on_deliveries(made.deliveries)
+    deliver_own(made.deliveries, now, began)
+
+
+class _Outcome(NamedTuple):
+    """What a fan-out wrote: the jobs that were still to be fanned out, their rows, their deliveries."""
+
+    jobs: list[Job]
+    finished: list[bulk.Row]
+    deliveries: list[Inserted]
+    ended: Counter[_Ended]
+
+
+def _make(
+    jobs: Sequence[Job],
+    channels: Mapping[int, _Channel],
+    found: Mapping[int, Sequence[Target]],
+    *,
+    may_claim: bool,
+    now: datetime,
+) -> _Outcome:
+    """Write deliveries and jobs, in one transaction."""
+    ended: Counter[_Ended] = Counter()
     deliveries: list[Inserted] = []
     with transaction():
-        jobs = _new_jobs(job_ids)
-        audiences = audience(jobs, _configs({job.channel_id for job in jobs}), now=now)
+        # Meanwhile another message may have come for some of them.
+        mine = {job.id for job in _waiting([job.id for job in jobs], locks=True)}
+        jobs = [job for job in jobs if job.id in mine]
         # As in match_rules: what ends an alert ends what is not claimed.
         is_each_alone = len({(job.tenant_id, job.alert_id, job.channel_id) for job in jobs}) == len(jobs)
-        claims = may_claim and is_each_alone and sum(map(len, audiences.values())) <= CHUNK
-        # Made as they are inserted: PostgreSQL ends a transaction that says nothing for long.
-        rows = (_delivery_row(job, target, now) for job in jobs for target in audiences[job.id])
+        claims = may_claim and is_each_alone and sum(len(found[job.id]) for job in jobs) <= CHUNK
+        # Made as they are inserted, for the same reason as above.
+        rows = (row for job in jobs for row in _rows(job, channels.get(job.channel_id), found[job.id], now))
         while chunk := list(islice(rows, CHUNK)):
-            suppressed.update(
-                (row["job_id"], row["sender"], row["reason"])
-                for row in chunk
-                if row["state"] == DeliveryState.SUPPRESSED
+            ended.update(
+                (row["job_id"], row["sender"], platform, row["state"], row["reason"])
+                for row, platform in chunk
+                if row["state"].is_final
             )
+            given = [row for row, _ in chunk]
             inserted = bulk.insert(
-                Delivery, claim_own(chunk, now) if claims else chunk,
+                Delivery, claim_own(given, now) if claims else given,
                 ignore_conflicts=True, returning=Inserted._fields,
             )  # fmt: skip
             deliveries += [Inserted(*row) for row in inserted]
-        finished = [_fanned_out(job, len(audiences[job.id]), suppressed, now) for job in jobs]
+        finished = [_fanned_out(job, len(found[job.id]), ended, now) for job in jobs]
         bulk.update(Job, finished)
-    supersede_earlier([job.id for job in jobs if job.deliver_on_event != EventType.OPEN], now)
-    _observe(suppressed)
-    record.jobs_ended(_ended_at_once(jobs, finished), runtime.settings, now=now)
-    hand_on_deliveries(deliveries)
-    deliver_own(deliveries, now, began)
+    return _Outcome(jobs, finished, deliveries, ended)
 
 
 fanout_devices = dramatiq.actor(actor_name="fanout_devices", queue_name=FANOUT, priority=FRONT)(_fan_out)
 fanout_critical = dramatiq.actor(actor_name="fanout_critical", queue_name=CRITICAL, priority=URGENT)(_fan_out)
 
 
-def _new_jobs(job_ids: Sequence[int]) -> list[Job]:
-    query = Job.select().where(among(Job.id, job_ids) & (Job.state == JobState.PENDING)).order_by(Job.id)
-    return list(query if is_sqlite() else query.for_update())
+def _waiting(job_ids: Sequence[int], *, locks: bool = False) -> Iterable[Job]:
+    """Those of these jobs that are still to be fanned out; their ids alone where they are locked."""
+    columns = (Job.id,) if locks else ()
+    query: Any = Job.select(*columns).where(among(Job.id, job_ids) & (Job.state == JobState.PENDING))
+    query = query.order_by(Job.id)
+    found: Iterable[Job] = query.for_update() if locks and not is_sqlite() else query
+    return found
 
 
-def _configs(channel_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
-    ids = sorted(channel_ids)
-    query: Any = Channel.select(Channel.id, Channel.config).where(Channel.id.in_(ids)).tuples()
-    return dict(query) if ids else {}
+def _channels(jobs: Iterable[Job]) -> dict[int, _Channel]:
+    ids = sorted({job.channel_id for job in jobs})
+    query = Channel.select(Channel.id, Channel.channel_type, Channel.config).where(Channel.id.in_(ids))
+    return {row[0]: _Channel(*row) for row in tuples(query)} if ids else {}
+
+
+def _config(channels: Mapping[int, _Channel], job: Job) -> dict[str, Any]:
+    return channels[job.channel_id].config if job.channel_id in channels else {}
+
+
+def _why_not(channel: _Channel | None) -> Reason | None:
+    """Why a channel is no way to devices any more."""
+    if channel is None:
+        return Reason.CHANNEL_DELETED
+    return None if channel.channel_type == PUSH else Reason.MISCONFIGURED
+
+
+def _rows(
+    job: Job, channel: _Channel | None, targets: Sequence[Target], now: datetime
+) -> Iterator[tuple[bulk.Row, str | None]]:
+    """A job's deliveries, each with its platform; of a channel that is no way to devices the one that says so."""
+    reason = _why_not(channel)
+    if reason is None:
+        for target in targets:
+            yield _delivery_row(job, target, now), target.sender
+    else:
+        yield (
+            delivery_row(
+                runtime.settings, job_id=job.id, tenant_id=job.tenant_id, channel_id=job.channel_id, sender=PUSH,
+                user_id=job.user_id, expires_at=job.expires_at, is_critical=job.is_critical,
+                state=DeliveryState.FAILED, reason=reason, now=now,
+            ),
+            None,
+        )  # fmt: skip
 
 
 def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
     state, reason, due, expires_at = DeliveryState.PENDING, None, None, job.expires_at
     if target.verdict.action == "suppress":
         state, reason = DeliveryState.SUPPRESSED, target.verdict.reason
-    elif target.verdict.action == "defer" and target.verdict.until is not None:
+    elif target.verdict.action == "defer" and target.verdict.until is not None and job.expires_at > now:
         state, reason, due = DeliveryState.DEFERRED, target.verdict.reason, target.verdict.until
         # The user asked for it in the morning: its time to live begins then.
         expires_at = max(expires_at, due + time_to_live(runtime.settings, job.payload))
@@ -137,16 +227,20 @@ def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
     )  # fmt: skip
 
 
-def _fanned_out(
-    job: Job, targets: int, suppressed: Mapping[tuple[int, str, str], int], now: datetime
-) -> bulk.Row:
+def _fanned_out(job: Job, targets: int, ended: Mapping[_Ended, int], now: datetime) -> bulk.Row:
     """The job's row after its fan-out: PROCESSING, or ended at once where nothing is to be sent."""
-    counts = Counter({"suppressed": sum(number for (of, *_), number in suppressed.items() if of == job.id)})
+    counts: Counter[str] = Counter()
+    for (of, _, _, ended_as, _), number in ended.items():
+        if of == job.id:
+            counts[DeliveryState(ended_as).lower()] += number
+    # Of a channel that is no way to devices there is one that says so.
+    targets = counts["failed"] or targets
     state = ledger.job_state(targets, counts)
     return {
         "id": job.id,
         "targets": targets,
         "suppressed": counts["suppressed"],
+        "failed": counts["failed"],
         "state": state,
         "reason": None if targets else Reason.NO_DEVICES,
         "finished_at": now if state.is_final else None,
@@ -162,7 +256,9 @@ def _ended_at_once(jobs: Sequence[Job], finished: Sequence[bulk.Row]) -> list[le
     ]
 
 
-def _observe(suppressed: Mapping[tuple[int, str, str], int]) -> None:
-    """Count what ended here: every suppression is a delivery that was not made, with a reason."""
-    for (_, sender, reason), number in suppressed.items():
-        metrics().deliveries.labels(sender, DeliveryState.SUPPRESSED, reason).inc(number)
+def _observe(ended: Mapping[_Ended, int]) -> None:
+    """Count what ended here: every one is a delivery that was not made, with a reason."""
+    for (_, sender, platform, state, reason), number in ended.items():
+        metrics().deliveries.labels(sender, state, reason).inc(number)
+        if platform is not None:
+            metrics().push_devices.labels(platform, state).inc(number)

@@ -22,7 +22,7 @@ from actors.roads import CRITICAL, FRONT, MATCH, URGENT
 from config.logging import get_logger
 from model import bulk
 from model.database import among, database, is_sqlite, transaction, tuples, utcnow
-from model.jobs import delivery_row, job_row
+from model.jobs import delivery_row, job_row, notifies
 from model.rulebook import rulebooks
 from model.states import EventType
 from model.tables import Alert, Delivery, Job
@@ -179,7 +179,7 @@ def _lock_alerts(alerts: Iterable[tuple[str, str]]) -> None:
 
 
 def _last_notified(alerts: Sequence[Unmatched], books: dict[str, RuleBook]) -> LastNotified:
-    """When each channel was last notified of these alerts: by what succeeded or is under way, not by what failed."""
+    """When each channel was last notified of these alerts: by what counts (model.jobs.notifies)."""
     throttled = {rule.channel_id for book in books.values() for rule in book.rules if rule.throttle}
     if not throttled or not alerts:
         return {}
@@ -195,7 +195,7 @@ def _last_notified(alerts: Sequence[Unmatched], books: dict[str, RuleBook]) -> L
             Job.tenant.in_(sorted(books))
             & Job.alert_id.in_(sorted({alert.alert_id for alert in alerts}))
             & Job.channel_id.in_(sorted(throttled))
-            & ((Job.delivered > 0) | Job.finished_at.is_null())
+            & notifies()
         )
         .group_by(Job.tenant, Job.alert_id, Job.channel_id)
         .tuples()

@@ -13,7 +13,7 @@ from actors.handing import BATCH, Lane, hand_on, lane_of
 from config.logging import get_logger
 from model import ledger
 from model.database import DATABASE_AWAY, connection
-from model.jobs import claimed_row
+from model.jobs import claimed_row, lease_end
 from model.states import DeliveryState
 from model.tables import NO_DEVICE
 
@@ -119,10 +119,11 @@ def _claim(delivery: Inserted, job: Row, now: datetime) -> ledger.Claim:
     return ledger.Claim(
         delivery_id=delivery.id, job_id=delivery.job_id, tenant_id=job["tenant_id"],
         channel_id=delivery.channel_id, device_id=NO_DEVICE, user_id=job["user_id"], sender=delivery.sender,
-        attempts=1, expires_at=job["expires_at"], alert_id=job["alert_id"], event=job["deliver_on_event"],
-        payload=job["payload"], severity=job["severity"], is_critical=job["is_critical"],
-        accepted_at=job["accepted_at"], claimed_at=now, later=False, earlier_under_way=False, platform=None,
-        token=None, subscription=None, device_disabled=False,
+        attempts=1, lease_until=lease_end(runtime.settings, now), expires_at=job["expires_at"],
+        alert_id=job["alert_id"], event=job["deliver_on_event"], payload=job["payload"],
+        severity=job["severity"], is_critical=job["is_critical"], accepted_at=job["accepted_at"],
+        claimed_at=now, later=False, earlier_under_way=False, platform=None, token=None, subscription=None,
+        device_disabled=False,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from peewee import fn
 from model.alert import AlertEvent, parse_alert
 from model.audience import Target, targets_for, users_of
 from model.database import connection, tuples
-from model.jobs import is_critical
+from model.jobs import is_critical, notifies
 from model.rulebook import spec_of
 from model.rules import Rule
 from model.tables import NO_DEVICE, Alert, Channel, Job, RoutingRule
@@ -113,7 +113,7 @@ def _last_notified(tenant_id: str, event: AlertEvent, at: datetime) -> dict[int,
             & (Job.alert_id == event.key)
             & (Job.deliver_on_event != event.event_type)
             & (Job.created_at <= at)
-            & ((Job.delivered > 0) | Job.finished_at.is_null())
+            & notifies()
         )
         .group_by(Job.channel_id)
     )

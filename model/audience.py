@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peewee import JOIN
+from pydantic import ValidationError
 
+from config.logging import get_logger
 from model.database import tuples
 from model.preferences import DELIVER, Preference, Verdict
 from model.states import Reason
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from model.tables import Job
+
+log = get_logger(__name__)
 
 #: Users of one query: well below SQLite's limit of 32,766 parameters.
 USERS = 10_000
@@ -162,6 +166,19 @@ def _read(tenant_id: str, users: list[str] | None) -> dict[str, _User]:
     for user_id, device_id, platform, disabled_at, name, preferences in tuples(query):
         user = directory.get(user_id)
         if user is None:
-            user = directory[user_id] = _User(Preference.model_validate(preferences or {}), [])
+            user = directory[user_id] = _User(_preference(tenant_id, user_id, preferences), [])
         user.devices.append((device_id, platform, disabled_at is not None, name))
     return directory
+
+
+def _preference(tenant_id: str, user_id: str, stored: Any) -> Preference:
+    """A user's preferences; those that cannot be read, of a hand's or a later version's making, are none.
+
+    One user's must not keep everybody's alarms, and an alarm too many is better than none.
+    """
+    try:
+        return Preference.model_validate(stored or {})
+    except ValidationError as error:
+        wrong = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
+        log.warning("preferences_unreadable", tenant=tenant_id, user=user_id, wrong=", ".join(wrong))
+        return Preference()

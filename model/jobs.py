@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from peewee import SQL, fn
+
 from model.states import DeliveryState, JobState
-from model.tables import NO_DEVICE
+from model.tables import NO_DEVICE, Delivery, Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,5 +141,22 @@ def delivery_row(
 
 def claimed_row(settings: Settings, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """A delivery's row as `ledger.claim` would leave it, for whoever inserts it and makes the delivery as well."""
-    until = now + timedelta(seconds=settings.lease)
+    until = lease_end(settings, now)
     return {**row, "state": DeliveryState.SENDING, "attempts": 1, "lease_until": until, "sweep_at": until}
+
+
+def lease_end(settings: Settings, now: datetime) -> datetime:
+    """Until when a delivery is its claimer's."""
+    return now + timedelta(seconds=settings.lease)
+
+
+def notifies() -> Any:
+    """The condition that a job uses up its channel's throttle: it reached somebody, or is about to.
+
+    One that failed does not, nor one that waits for the morning: what is worse than it must not wait with it.
+    """
+    moving = [DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.RETRYING]
+    is_moving = fn.EXISTS(
+        Delivery.select(SQL("1")).where((Delivery.job == Job.id) & Delivery.state.in_(moving))
+    )
+    return (Job.delivered > 0) | (Job.state == JobState.PENDING) | (Job.finished_at.is_null() & is_moving)

@@ -1,9 +1,9 @@
 """How deliveries and jobs change: claimed, settled and counted, in a fixed number of statements each.
 
-A claim is a guarded UPDATE, so two live workers never hold the same delivery; `attempts` is its fencing
-token, so a worker that lost its lease settles nothing. Totals and the state of a job change in the
-transaction that ends its deliveries: targets = delivered + failed + suppressed + superseded + expired + in
-progress, always.
+A claim is a guarded UPDATE, so two live workers never hold the same delivery. `attempts` and the end of the lease
+are its fencing token (a replay counts attempts anew), so a worker that lost its lease settles nothing. Totals and the
+state of a job change in the transaction that ends its deliveries: targets = delivered + failed + suppressed +
+superseded + expired + in progress, always.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Claim:
 
     Attributes:
         attempts: this attempt's number, from 1.
+        lease_until: when the lease ends.
         later: a later event of the same alert goes to the same channel.
         earlier_under_way: an earlier event of it is being sent to the same target at this moment.
     """
@@ -68,6 +69,7 @@ class Claim:
     user_id: str | None
     sender: str
     attempts: int
+    lease_until: datetime
     expires_at: datetime
     alert_id: str
     event: str
@@ -126,7 +128,7 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
         return []
     rows = database.execute_sql(
         "SELECT d.id, d.job_id, d.tenant_id, d.channel_id, d.device_id, d.user_id, d.sender, d.attempts, "  # noqa: S608  # names are ours
-        "d.expires_at, v.platform, v.token, v.subscription, v.disabled_at IS NOT NULL "
+        "d.lease_until, d.expires_at, v.platform, v.token, v.subscription, v.disabled_at IS NOT NULL "
         "FROM deliveries d LEFT JOIN devices v ON v.id = d.device_id "
         f"AND v.tenant_id = d.tenant_id AND v.user_id = d.user_id WHERE {bulk.among('d.id')} ORDER BY d.id",
         (bulk.id_list(claimed),),
@@ -137,8 +139,8 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
     moment, document = Job.accepted_at.python_value, Job.payload.python_value
     return [
         Claim(*(
-            *row[:8], moment(row[8]), *event.content, now, event.has_later, row[0] in behind,
-            *row[9:11], document(row[11]), bool(row[12]),
+            *row[:8], moment(row[8]), moment(row[9]), *event.content, now, event.has_later, row[0] in behind,
+            *row[10:12], document(row[12]), bool(row[13]),
         ))
         for row, event in ((row, events[row[1]]) for row in mine)
     ]  # fmt: skip
@@ -263,6 +265,7 @@ def settle(
             "id": s.claim.delivery_id,
             "_state": DeliveryState.SENDING,
             "_attempts": s.claim.attempts,
+            "_lease_until": s.claim.lease_until,
             "attempts": s.claim.attempts - (0 if s.counts_attempt else 1),
             "state": s.state,
             "reason": s.reason,
@@ -280,7 +283,10 @@ def settle(
     kept = {
         row[0]
         for row in bulk.update(
-            Delivery, rows, where="t.state = r._state AND t.attempts = r._attempts", returning=["id"]
+            Delivery,
+            rows,
+            returning=["id"],
+            where="t.state = r._state AND t.attempts = r._attempts AND t.lease_until = r._lease_until",
         )
     }
     ended = Counter(

@@ -29,8 +29,11 @@ DAYS: tuple[Day, ...] = get_args(Day)
 
 @functools.cache
 def _zones() -> frozenset[str]:
-    """Reading their names takes milliseconds, and preferences are read for every user of a fan-out."""
-    return frozenset(available_timezones())
+    """Reading their names takes milliseconds, and preferences are read for every user of a fan-out.
+
+    `localtime` is no zone of IANA's but whatever this machine is set to, where it has a file for it.
+    """
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def _zone(value: str) -> str:

@@ -195,6 +195,21 @@ def test_claims_that_nobody_read_are_checked_for_other_events_alone() -> None:
 
 
 @pytest.mark.usefixtures("acme")
+def test_a_replay_counts_attempts_anew_and_is_no_former_holders_all_the_same() -> None:
+    # Given a first attempt whose worker stood still, and a replay of what came of it
+    (number,) = make_deliveries(make_job(), 1)
+    (former,) = _claim([number])
+    Delivery.update(state=S.PENDING, attempts=0, lease_until=None).execute()
+    (mine,) = _claim([number], NOW + 2 * LEASE)
+    assert mine.attempts == former.attempts
+    # When the former holder wakes
+    kept, _ = _settle([Settlement(former, S.FAILED, Reason.REJECTED)])
+    # Then it settles nothing, and the holder does
+    assert kept == set()
+    assert _settle([Settlement(mine, S.DELIVERED)])[0] == {number}
+
+
+@pytest.mark.usefixtures("acme")
 def test_settling_writes_what_became_of_each_claim() -> None:
     job = make_job(targets=3)
     done, again, back = _claim(make_deliveries(job, 3))

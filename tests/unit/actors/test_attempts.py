@@ -47,7 +47,8 @@ def claim_of(number: int, sender: str, *, is_critical: bool = False) -> Claim:
     now = datetime.now(UTC)
     return Claim(
         delivery_id=number, job_id=number, tenant_id="acme", channel_id=1, device_id=0, user_id=None,
-        sender=sender, attempts=1, expires_at=now + timedelta(hours=1), alert_id=f"a-{number}", event="OPEN",
+        sender=sender, attempts=1, lease_until=now + timedelta(minutes=1), expires_at=now + timedelta(hours=1),
+        alert_id=f"a-{number}", event="OPEN",
         payload={"alert_id": f"a-{number}", "message": "Smoke"}, severity=2, is_critical=is_critical,
         accepted_at=now, claimed_at=now, later=False, earlier_under_way=False, platform=None, token=None,
         subscription=None, device_disabled=False,

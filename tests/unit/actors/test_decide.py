@@ -42,6 +42,7 @@ def _claim(**fields: Any) -> Claim:
         user_id="alice",
         sender="apns",
         attempts=1,
+        lease_until=NOW + timedelta(minutes=1),
         expires_at=NOW + timedelta(hours=1),
         alert_id="7",
         event="OPEN",

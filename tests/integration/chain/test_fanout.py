@@ -1,0 +1,166 @@
+"""Fan-outs at the edges: large, late, or through a channel that is no way to devices any more."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import actors
+from admin.replay import Filter, replay
+from model.database import connection, database
+from model.tables import Job
+from tests.integration.chain.conftest import TENANT
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.integration.chain.conftest import Chain
+
+#: Its actor has the module's name in the package.
+fanout = importlib.import_module("actors.fanout_devices")
+
+HOUR = timedelta(hours=1)
+
+
+def _quiet() -> dict[str, Any]:
+    """Preferences of a user who is not to be disturbed now, nor in the next hours."""
+    now = datetime.now(UTC)
+    return {
+        "quiet_hours_enabled": True,
+        "quiet_hours_start": f"{now - HOUR:%H:%M}",
+        "quiet_hours_end": f"{now + 6 * HOUR:%H:%M}",
+        "quiet_hours_action": "defer",
+    }
+
+
+def _matched(chain: Chain, *alerts: dict[str, Any]) -> None:
+    """Alerts whose push jobs wait for a worker; `chain.start()` brings one."""
+    chain.stop()
+    actors.match_rules.fn(list(chain.send(*alerts).ids))
+    assert {job.state for job in chain.jobs()} == {"PENDING"}
+
+
+def test_an_alert_whose_time_is_over_is_not_kept_for_the_morning(chain: Chain) -> None:
+    # Given a user in quiet hours and one without, and an alert worth an hour that has waited for five
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    chain.device("alice")
+    chain.device("bob")
+    chain.preferences("alice", **_quiet())
+    _matched(chain, {"alert_id": 1, "severity": 0})
+    with connection():
+        late = Job.get().accepted_at - 5 * HOUR
+        Job.update(accepted_at=late, expires_at=late + HOUR).execute()
+    # When it is fanned out
+    chain.start()
+    # Then it reaches neither of them, tonight or tomorrow
+    assert {line[3:5] for line in chain.settled()} == {("EXPIRED", "too_late")}
+
+
+def test_a_push_channel_that_is_gone_or_another_leaves_word_and_can_be_replayed(chain: Chain) -> None:
+    # Given two push channels whose jobs wait, one of which is deleted, and one becomes a webhook
+    gone, other = (chain.channel(name, "push", all_users=True) for name in ("gone", "other"))
+    chain.rule(gone)
+    chain.rule(other)
+    chain.device("alice")
+    _matched(chain, {"alert_id": 1})
+    with connection():
+        gone.delete_instance(recursive=True)
+        other.channel_type = "webhook"
+        other.config = {"url": chain.far.webhook.url("other"), "secret": chain.far.webhook.secret}
+        other.save()
+    # When they are fanned out
+    chain.start()
+    # Then each says what became of it
+    assert chain.settled() == [
+        ("1", "OPEN", "gone", "FAILED", "channel_deleted", 0),
+        ("1", "OPEN", "other", "FAILED", "misconfigured", 0),
+    ]
+    assert [(job.state, job.targets, job.failed) for job in chain.jobs()] == [("FAILED", 1, 1)] * 2
+    # And a replay delivers through what the channel is now
+    replay(TENANT, Filter(), settings=chain.settings)
+    assert [line[3] for line in chain.settled()] == ["FAILED", "DELIVERED"]
+
+
+def test_one_users_unreadable_preferences_keep_nobodys_pushes(chain: Chain) -> None:
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    for user in ("alice", "bob"):
+        chain.device(user)
+    chain.preferences("alice", quiet_hours_timezone="Mars/Olympus", of_a_later_version=1)
+
+    chain.send({"alert_id": 1})
+
+    assert [line[3] for line in chain.settled()] == ["DELIVERED", "DELIVERED"]
+
+
+def test_an_audience_is_looked_up_outside_of_the_transaction(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # PostgreSQL ends a transaction that says nothing for 15 s, as that of many users' preferences would.
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    chain.device("alice")
+    audience, seen = fanout.audience, []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        seen.append(database.in_transaction())
+        return audience(*args, **options)
+
+    monkeypatch.setattr(fanout, "audience", watched)
+    chain.send({"alert_id": 1})
+
+    assert [line[3] for line in chain.settled()] == ["DELIVERED"]
+    assert seen == [False]
+
+
+def test_large_audiences_take_turns_and_critical_alerts_take_none(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given audiences that count as large, each of which takes a moment
+    monkeypatch.setattr(fanout, "CHUNK", 1)
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    for user in ("alice", "bob"):
+        chain.device(user)
+    audience, lock = fanout.audience, threading.Lock()
+    under_way: set[bool] = set()
+    together: list[set[bool]] = []
+
+    def slow(jobs: list[Job], *args: Any, **options: Any) -> Any:
+        (is_critical,) = {job.is_critical for job in jobs}
+        with lock:
+            assert is_critical not in under_way
+            under_way.add(is_critical)
+            together.append(set(under_way))
+        time.sleep(0.3)
+        with lock:
+            under_way.remove(is_critical)
+        return audience(jobs, *args, **options)
+
+    monkeypatch.setattr(fanout, "audience", slow)
+    # When two alerts and a critical one come at once
+    for number, severity in ((1, 2), (2, 2), (3, 5)):
+        chain.send({"alert_id": number, "severity": severity})
+    # Then the two come one after the other, and the critical one beside them
+    assert [line[3] for line in chain.settled()] == ["DELIVERED"] * 6
+    assert {True, False} in together
+
+
+def test_what_waits_for_the_morning_uses_up_no_throttle(chain: Chain) -> None:
+    # Given a throttled channel, whose user is not to be disturbed but by what is critical
+    chain.rule(
+        chain.channel("phones", "push", all_users=True),
+        deliver_on=["OPEN", "ESCALATED"],
+        throttle_minutes=10,
+    )
+    chain.device("alice")
+    chain.preferences("alice", **_quiet())
+    chain.send({"alert_id": 1, "severity": 2})
+    assert [line[3] for line in chain.settled()] == ["DEFERRED"]
+    # When the alert escalates
+    chain.send({"alert_id": 1, "event_type": "ESCALATED", "severity": 5})
+    # Then she is woken, and does not hear of the first event in the morning
+    assert [line[1:4:2] for line in chain.settled()] == [("OPEN", "SUPERSEDED"), ("ESCALATED", "DELIVERED")]
+    # And now the channel was notified
+    chain.send({"alert_id": 1, "event_type": "ESCALATED", "severity": 5}, {"alert_id": 2, "severity": 5})
+    assert [line[0] for line in chain.settled()] == ["1", "1", "2"]
