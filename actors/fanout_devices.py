@@ -9,6 +9,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,7 @@ import dramatiq
 
 from actors import record
 from actors.broker import runtime
+from actors.handing import BROKER_AWAY
 from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
 from actors.record import PUSH
 from actors.roads import CRITICAL, FANOUT, FRONT, URGENT
@@ -47,6 +49,9 @@ DEVICES = 10
 #: Whose turn it is to fan out to more than a CHUNK. All at once they would share an interpreter and each take as long
 #: as all together, which is longer than a message may; one by one each of them ends.
 _turn = threading.Lock()
+
+#: When a message whose turn it is not comes again. It does not wait in its thread, which others have use for.
+NEXT_TURN = timedelta(seconds=1)
 
 
 #: Deliveries that ended in their fan-out: job id, sender, platform, state, reason.
@@ -105,11 +110,24 @@ def _fan_out_together(job_ids: Sequence[int], *, may_claim: bool) -> None:
         channels = _channels(jobs)
         is_urgent = any(job.is_critical for job in jobs)
         is_large = not is_urgent and sum(_sizes(jobs, channels, CHUNK + 1)) > CHUNK
-        with _turn if is_large else contextlib.nullcontext():
-            now, began = utcnow(), time.monotonic()
-            # Not within the transaction: PostgreSQL ends one that says nothing for long.
-            found = audience(jobs, {number: channel.config for number, channel in channels.items()}, now=now)
-            made = _make(jobs, channels, found, may_claim=may_claim, now=now)
+    if not is_large:
+        _find_and_make(jobs, channels, may_claim=may_claim)
+    elif _turn.acquire(blocking=False):
+        try:
+            _find_and_make(jobs, channels, may_claim=may_claim)
+        finally:
+            _turn.release()
+    else:
+        with contextlib.suppress(*BROKER_AWAY):  # then it is the sweep's
+            fanout_devices.send_with_options(args=(list(job_ids),), delay=NEXT_TURN)
+
+
+def _find_and_make(jobs: Sequence[Job], channels: Mapping[int, _Channel], *, may_claim: bool) -> None:
+    now, began = utcnow(), time.monotonic()
+    with connection():
+        # Not within the transaction: PostgreSQL ends one that says nothing for long.
+        found = audience(jobs, {number: channel.config for number, channel in channels.items()}, now=now)
+        made = _make(jobs, channels, found, may_claim=may_claim, now=now)
     supersede_earlier([job.id for job in made.jobs if job.deliver_on_event != EventType.OPEN], now)
     _observe(made.ended)
     record.jobs_ended(_ended_at_once(made.jobs, made.finished), runtime.settings, now=now)
