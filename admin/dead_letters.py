@@ -11,8 +11,7 @@ import contextlib
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dramatiq import Message
 from dramatiq.common import xq_name
@@ -21,14 +20,17 @@ from pika import BlockingConnection, URLParameters
 from pika.exceptions import ChannelClosedByBroker
 
 from actors.accept_alerts import ACCEPT
-from actors.rabbitmq import NOT_FOUND, UNREACHABLE, ConfirmingRabbitmqBroker
+from actors.rabbitmq import NOT_FOUND, UNREACHABLE, ConfirmingRabbitmqBroker, flaw
 from actors.roads import QUEUES
+from admin.deaths import deaths_of, why
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from datetime import datetime
 
     from dramatiq import Broker
 
+    from admin.deaths import Death
     from config import Settings
 
 #: Seconds that the broker has for each step of counting: who asks how things are does not wait for what is away.
@@ -44,24 +46,35 @@ class DeadLetter:
 
     Attributes:
         queue: where it was when it died.
-        died_at: None if the broker does not say.
-        actor: None if it cannot be read.
+        deaths: what RabbitMQ says of that, the latest first; empty if it says nothing.
+        message_id: by which the log names it; None if it cannot be read, as the actor.
+        why: why it lies here, in words.
         why_not: why it cannot be imported, or None.
     """
 
     queue: str
-    died_at: datetime | None
+    deaths: list[Death]
+    message_id: str | None
     actor: str | None
     arguments: str
+    why: str
     why_not: str | None
+
+    @property
+    def died_at(self) -> datetime | None:
+        """None if the broker does not say."""
+        return self.deaths[0].time if self.deaths else None
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
             "queue": self.queue,
             "died_at": self.died_at.isoformat() if self.died_at else None,
+            "deaths": [each.document() for each in self.deaths],
+            "message_id": self.message_id,
             "actor": self.actor,
             "arguments": self.arguments,
+            "why": self.why,
             "importable": self.why_not is None,
             "why_not": self.why_not,
         }
@@ -97,17 +110,22 @@ def list_dead_letters(broker: Broker, *, queue: str | None = None, limit: int = 
     for name in _queues(broker, queue):
         with contextlib.closing(_take(broker, name)) as letters:
             for _, _, properties, body in itertools.islice(letters, limit - len(found)):
-                message, why_not = _read(broker, body)
-                found.append(
-                    DeadLetter(
-                        name,
-                        _died_at(properties.headers),
-                        message.actor_name if message else None,
-                        str(list(message.args))[:SHOWN] if message else body[:SHOWN].decode(errors="replace"),
-                        why_not,
-                    )
-                )
+                found.append(_letter(broker, name, properties.headers, body))
     return found
+
+
+def _letter(broker: Broker, queue: str, headers: dict[str, Any] | None, body: bytes) -> DeadLetter:
+    message, fault, why_not = _read(broker, queue, body)
+    deaths = deaths_of(headers)
+    return DeadLetter(
+        queue,
+        deaths,
+        str(message.message_id) if message else None,
+        str(message.actor_name) if message else None,
+        str(list(message.args))[:SHOWN] if message else body[:SHOWN].decode(errors="replace"),
+        fault or why(message.options if message else {}, deaths, headers),
+        why_not,
+    )
 
 
 def count_dead_letters(settings: Settings) -> dict[str, int] | None:
@@ -159,11 +177,11 @@ def import_dead_letters(broker: Broker, *, queue: str | None = None, limit: int 
         with contextlib.closing(_take(broker, name)) as letters:
             while done.messages < limit and (letter := next(letters, None)):
                 channel, method, _, body = letter
-                message, why_not = _read(broker, body)
+                message, _, why_not = _read(broker, name, body)
                 if message is None or why_not is not None:
                     done.left[why_not or "unreadable"] += 1
                     continue
-                broker.enqueue(Message(name, message.actor_name, message.args, message.kwargs, {}))
+                broker.enqueue(_anew(name, message))
                 channel.basic_ack(method.delivery_tag)
                 done.messages += 1
     return done
@@ -198,20 +216,37 @@ def _take(broker: Any, queue: str) -> Generator[tuple[Any, Any, Any, bytes]]:
                 channel.close()
 
 
-def _read(broker: Broker, body: bytes) -> tuple[Message[Any] | None, str | None]:
-    """The message, if it can be read; and why it cannot be imported."""
+class _Read(NamedTuple):
+    """A body as far as it can be read.
+
+    Attributes:
+        fault: what is wrong with the message itself, for which a worker refuses it.
+        why_not: why it cannot be imported.
+    """
+
+    message: Message[Any] | None
+    fault: str | None
+    why_not: str | None
+
+
+def _read(broker: Broker, queue: str, body: bytes) -> _Read:
     try:
         message: Message[Any] = Message.decode(body)
+    except DecodeError as error:
+        is_json = not isinstance(error.__cause__, DecodeError)  # the encoder's own
+        what = "parts of a Dramatiq message are missing, or surplus" if is_json else "no JSON"
+        return _Read(None, f"unreadable: {what}", "unreadable")
+    if wrong := flaw(_anew(queue, message), queue):
+        shape = f"not Dramatiq's shape: {wrong}"
+        return _Read(message, shape, shape)
+    try:
         broker.get_actor(message.actor_name)
     except ActorNotFound:
-        return message, "unknown actor: start workers that know it first"
-    except (DecodeError, TypeError, AttributeError):
-        return None, "unreadable"
-    return message, None
+        unknown = "unknown actor: start workers that know it first"
+        return _Read(message, "unknown actor: no worker of this version knows it", unknown)
+    wrong = flaw(message, queue)  # which importing mends
+    return _Read(message, wrong and f"not Dramatiq's shape: {wrong}", None)
 
 
-def _died_at(headers: dict[str, Any] | None) -> datetime | None:
-    """When RabbitMQ put it there: https://www.rabbitmq.com/docs/dlx#effects ("x-death")."""
-    deaths = (headers or {}).get("x-death") or [{}]
-    moment = deaths[0].get("time")
-    return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) else None
+def _anew(queue: str, message: Message[Any]) -> Message[Any]:
+    return Message(queue, message.actor_name, message.args, message.kwargs, {})

@@ -29,17 +29,29 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
     json: show.Json = False,
 ) -> int:
-    """List them, and leave them where they are."""
+    """List them, and why they died; leave them where they are."""
     open_all()
     from actors import broker  # noqa: PLC0415  # `--help` need not wait for it
     from admin.dead_letters import list_dead_letters  # noqa: PLC0415
 
-    found = [each.document() for each in list_dead_letters(broker, queue=queue, limit=limit)]
+    found = list_dead_letters(broker, queue=queue, limit=limit)
     if json:
-        show.document(found)
+        show.document([each.document() for each in found])
     else:
-        names = ("queue", "died_at", "actor", "arguments", "why_not")
-        show.table(names, [[each[name] for name in names] for each in found], empty="no dead letters")
+        rows = [
+            (
+                each.queue,
+                each.died_at and each.died_at.isoformat(),
+                each.deaths or None,
+                each.actor,
+                each.arguments,
+                each.why,
+                each.why_not is None,
+            )
+            for each in found
+        ]
+        names = ("queue", "died at", "death", "actor", "arguments", "why", "importable")
+        show.table(names, rows, empty="no dead letters")
     return OK
 
 

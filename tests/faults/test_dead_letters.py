@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dramatiq
 import pika
 import pytest
 from dramatiq import Message, Worker
+from dramatiq.middleware import Retries
 
 from actors.memory import MemoryBroker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
 from admin.dead_letters import PATIENCE, count_dead_letters, import_dead_letters, list_dead_letters
+from admin.deaths import deaths_of
 from config import load_settings
 from tests.servers.programs import free_port, wait_until
 
@@ -63,6 +66,115 @@ def test_dead_letters_are_counted_listed_and_imported(rabbitmq_url: str) -> None
     assert broker.dead_letters(QUEUE) == 2
     assert import_dead_letters(broker).messages == 0
     broker.close()
+
+
+def test_each_says_where_and_when_it_died_and_why(rabbitmq_url: str) -> None:
+    # Given a worker with a step that always fails, one that fails in a way that is not tried again, and one that works
+    retries = Retries(max_retries=1, min_backoff=1)
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[retries])
+    broken, hopeless = (
+        dramatiq.actor(actor_name=name, broker=broker, queue_name=QUEUE, max_retries=tries)(fail)
+        for name, tries in (("broken", 1), ("hopeless", 0))
+    )
+    # And messages that end in its dead letters, each for a reason of its own
+    sent = {"broken": broken.send("no"), "hopeless": hopeless.send("no")}
+    bodies = {
+        "unknown": Message(QUEUE, "of_tomorrow", (), {}, {}).encode(),
+        "elsewhere": Message("tocsin.other", "broken", (), {}, {}).encode(),
+        "shapeless": Message(QUEUE, "broken", (), [], {}).encode(),  # type: ignore[arg-type]  # what it is about
+        "surplus": broken.message("no").encode().replace(b"{", b'{"surplus": 1, ', 1),
+        "text": b"no JSON",
+    }
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_url))) as connection:
+        channel = connection.channel()
+        for body in bodies.values():
+            channel.basic_publish("", QUEUE, body)
+        # And one that was put there beside RabbitMQ's own way, as the refusal of an alert is
+        headers = {"reason": "alert_id: required", "x-death": "nonsense"}
+        channel.basic_publish(
+            "", f"{QUEUE}.XQ", broken.message("bad").encode(), pika.BasicProperties(headers=headers)
+        )
+    worker = Worker(broker, worker_threads=1, worker_timeout=50)
+    began = datetime.now(UTC)
+    worker.start()
+    try:
+        wait_until(lambda: broker.dead_letters(QUEUE) == 8, 20, "the dead letters")
+    finally:
+        worker.stop()
+
+    # When they are listed
+    found = list_dead_letters(broker)
+
+    # Then each says why, and whether it can be imported
+    by_why = {each.why: each for each in found}
+    assert {why: each.why_not for why, each in by_why.items()} == {
+        "too many failures: given up after 2 tries; the last try but one ended with ValueError: no": None,
+        "a worker refused it, or failed in a way that is not tried again: its log says why, by message_id": None,
+        "can never be accepted: alert_id: required": None,
+        "not Dramatiq's shape: queue_name: must be tocsin.test, the queue that it is in": None,
+        "not Dramatiq's shape: kwargs: must be an object": "not Dramatiq's shape: kwargs: must be an object",
+        "unknown actor: no worker of this version knows it": "unknown actor: start workers that know it first",
+        "unreadable: parts of a Dramatiq message are missing, or surplus": "unreadable",
+        "unreadable: no JSON": "unreadable",
+    }
+    # And RabbitMQ where, how and when, but of the one that it did not put there
+    for each in found:
+        if "accepted" in each.why:
+            assert (each.deaths, each.died_at) == ([], None)
+            continue
+        (death,) = each.deaths
+        assert (death.queue, death.reason, death.count) == (QUEUE, "rejected", 1)
+        assert each.died_at is not None
+        assert abs(each.died_at - began) < timedelta(seconds=30)
+        assert each.document()["deaths"] == [
+            {"queue": QUEUE, "reason": "rejected", "count": 1, "time": each.died_at.isoformat()}
+        ]
+    # And the log names them by the same id
+    ids = {each.actor: each.message_id for each in found if each.why.startswith(("too many", "a worker"))}
+    assert ids == {name: message.message_id for name, message in sent.items()}
+    # And what no import mends stays where it is
+    left = import_dead_letters(broker).left
+    assert sorted(left.values()) == [1, 1, 2]
+    broker.close()
+
+
+def fail(why: str) -> None:
+    raise ValueError(why)
+
+
+def test_what_dies_twice_and_of_a_time_to_live_says_so(rabbitmq_url: str) -> None:
+    # Given a message that died of the time that it had, was moved back, and died again
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+    broker.declare_queue(QUEUE, ensure=True)
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_url))) as connection:
+        channel = connection.channel()
+        body, headers = Message(QUEUE, "of_tomorrow", (), {}, {"retries": "x"}).encode(), None
+        for _ in range(2):
+            channel.basic_publish("", QUEUE, body, pika.BasicProperties(expiration="1", headers=headers))
+            wait_until(lambda: broker.dead_letters(QUEUE) == 1, 10, "the dead letter")
+            (letter,) = list_dead_letters(broker)
+            wait_until(lambda: broker.dead_letters(QUEUE) == 1, 10, "the dead letter to be back")
+            _, properties, _ = channel.basic_get(f"{QUEUE}.XQ", auto_ack=True)
+            headers = properties.headers
+
+    # Then both are told
+    assert ", ".join(map(str, letter.deaths)) == f"expired 2 times in {QUEUE}"
+    broker.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (None, []),
+        ({"x-death": {}}, []),
+        ({"x-death": [1, {}]}, ["? in ?"]),
+        ({"x-death": [{"queue": "q", "reason": "maxlen", "count": "x", "time": 7}]}, ["maxlen in q"]),
+    ],
+)
+def test_a_header_that_somebody_made_up_breaks_no_list(
+    header: dict[str, Any] | None, told: list[str]
+) -> None:
+    assert [str(each) for each in deaths_of(header)] == told
 
 
 def test_what_cannot_be_imported_leaves_the_limit_to_what_can(rabbitmq_url: str) -> None:

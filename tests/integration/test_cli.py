@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pika
 import pytest
+from dramatiq import Message
 
 from model import ledger
 from model.database import connection
 from receivers import FarSide
 from receivers.records import Answer
+from tests.servers.programs import wait_until
 from tests.support.database import KEY, open_test_database
 
 if TYPE_CHECKING:
@@ -355,6 +359,18 @@ def test_keys_are_shown_once_and_help_comes_at_once(tocsin: Tocsin) -> None:
     assert time.monotonic() - began < 2  # a sixth of a second on an idle machine
 
 
+def dead_letter(tocsin: Tocsin, *options: str) -> str:
+    """What lists the one dead letter, which takes a moment to die, and to be back after each list."""
+    listed: list[str] = []
+
+    def is_there() -> bool:
+        listed.append(tocsin("dead-letters", "list", "--queue", "tocsin.match", *options).stdout)
+        return "of_tomorrow" in listed[-1]
+
+    wait_until(is_there, 20, "the dead letter")
+    return listed[-1]
+
+
 def test_on_rabbitmq_the_worker_is_elsewhere_and_send_waits_if_asked(
     tocsin: Tocsin, postgres_url: str, rabbitmq_url: str
 ) -> None:
@@ -378,6 +394,23 @@ def test_on_rabbitmq_the_worker_is_elsewhere_and_send_waits_if_asked(
         assert broker["found"].startswith("ready+delayed: tocsin.match 0+0")
         # Alerts that nobody accepted lie there alone, and so are looked for too
         assert "tocsin.accept 0+0" in broker["found"]
+        # And what no worker understands is among the dead letters, and says why
+        body = Message("tocsin.match", "of_tomorrow", ([1],), {}, {}, message_id="m-1").encode()
+        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_url))) as connection:
+            connection.channel().basic_publish("", "tocsin.match", body)
+        letter = json.loads(dead_letter(tocsin, "--json"))[0]
+        assert letter["why"] == "unknown actor: no worker of this version knows it"
+        assert letter["message_id"] == "m-1"
+        assert letter["deaths"] == [
+            {"queue": "tocsin.match", "reason": "rejected", "count": 1, "time": letter["died_at"]}
+        ]
+        heading, line = dead_letter(tocsin).splitlines()
+        assert heading.split("\t") == [
+            "queue", "died_at", "death", "actor", "arguments", "why", "importable",
+        ]  # fmt: skip
+        assert line.split("\t")[2:] == [
+            "rejected in tocsin.match", "of_tomorrow", "[[1]]", letter["why"], "no",
+        ]  # fmt: skip
     finally:
         worker.send_signal(signal.SIGTERM)
         _, log = worker.communicate(timeout=30)
