@@ -5,6 +5,7 @@ set -eu
 
 PACKAGES=
 BREW=
+PROMTOOL=
 
 # need PROGRAM DEBIAN_PACKAGE HOMEBREW_PACKAGE: note the packages of a program that is not there.
 need() {
@@ -24,7 +25,20 @@ have_postgres() {
     command -v initdb >/dev/null 2>&1
 }
 
-have_postgres || { PACKAGES="postgresql" BREW="postgresql@17"; }
+# This one program of Debian's package, which with the server and its pages would take 330 MB.
+unpack_promtool() {
+    echo "==> promtool into /usr/local/bin (as root, for the tests)"
+    folder=$(mktemp -d)
+    (
+        cd "$folder"
+        apt-get -qq -o APT::Sandbox::User=root download prometheus >/dev/null
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool
+        install -m 755 promtool /usr/local/bin/promtool
+    )
+    rm -rf "$folder"
+}
+
+have_postgres || { PACKAGES=" postgresql" BREW=" postgresql@17"; }
 need rabbitmq-server rabbitmq-server rabbitmq
 need mosquitto mosquitto mosquitto
 need snmptrapd snmptrapd net-snmp
@@ -34,10 +48,13 @@ need nghttpd nghttp2-server nghttp2
 need nginx nginx-light nginx
 need prometheus-alertmanager prometheus-alertmanager alertmanager
 
-[ -n "$PACKAGES" ] || exit 0
+command -v promtool >/dev/null 2>&1 || PROMTOOL=prometheus BREW="$BREW prometheus"
+
+[ -n "$PACKAGES$PROMTOOL" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "==> apt-get install$PACKAGES (as root, for the tests; no system service is started)"
+    [ -z "$PACKAGES" ] ||
+        echo "==> apt-get install$PACKAGES (as root, for the tests; no system service is started)"
     # invoke-rc.d asks this program, and 101 means no: deb-systemd-invoke and sysv scripts both obey.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -48,7 +65,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     # shellcheck disable=SC2086  # a list of words
-    apt-get install -y -qq --no-install-recommends $PACKAGES >/dev/null
+    [ -z "$PACKAGES" ] || apt-get install -y -qq --no-install-recommends $PACKAGES >/dev/null
+    [ -z "$PROMTOOL" ] || unpack_promtool
     exit 0
 fi
 
@@ -60,7 +78,7 @@ case "$PACKAGES" in
     ;;
 esac
 echo "To run every test, install what is missing:" >&2
-echo "  Debian, Ubuntu:  sudo apt-get install$PACKAGES" >&2
+echo "  Debian, Ubuntu:  sudo apt-get install$PACKAGES${PROMTOOL:+ prometheus}" >&2
 echo "  macOS:           brew install$BREW" >&2
 case "${CI:-}" in 1 | true) exit 1 ;; esac
 echo "Without it the tests that need it are skipped, or use a container engine where one runs." >&2

@@ -24,6 +24,7 @@ from demo.scenario import STEPS, TENANT, configuration
 from model.database import open_database
 from receivers import FarSide
 from tests.servers.programs import free_port, wait_until
+from tests.support import alert_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +104,8 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
                 queues[name]["consumers"] >= 1 for name in ("tocsin.match", "tocsin.fanout", "tocsin.deliver")
             )
             # And the metrics of both worker processes are one
-            metrics = _metrics(port)
+            exposition = _exposition(port)
+            metrics = _sums(exposition)
             delivered = sum(line.state == "DELIVERED" for line in found)
             assert metrics["tocsin_deliveries_total"] == sum(line.state != "DEFERRED" for line in found)
             assert metrics["tocsin_delivery_latency_seconds_count"] == delivered
@@ -118,6 +120,8 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
                 "tocsin_oldest_pending_seconds",
                 "dramatiq_messages_total",
             } <= set(metrics)
+            # And they have all that the alert rules for operators speak of
+            assert alert_rules.lacking(exposition) == {}
             status = tocsin(environment, "status", "--tenant", TENANT)
             assert status["dead_letters"] == dict.fromkeys(
                 (
@@ -150,12 +154,16 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
     assert far.apns.device_token("Alice's iPhone") not in log.read_text()
 
 
-def _metrics(port: int) -> dict[str, float]:
-    """The sum of each metric's samples, over all labels."""
+def _exposition(port: int) -> str:
+    """What the workers show."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
+        return str(answer.read().decode())
+
+
+def _sums(exposition: str) -> dict[str, float]:
+    """The sum of each metric's samples, over all labels."""
     sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return sums

@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet
 
 from receivers import FarSide
 from tests.servers.programs import wait_until
+from tests.support import alert_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,6 +130,8 @@ def test_from_nothing_to_an_alert_at_one_s_own_webhook(tmp_path: Path) -> None:
             in server.client.get("/metrics").text
         )
         assert "tocsin_oldest_pending_seconds" in server.client.get("/metrics").text
+        # With all that the alert rules speak of, but for the dead letters, which no queue in memory keeps
+        assert alert_rules.lacking(server.client.get("/metrics").text).keys() == {"tocsin_dead_letters"}
         # Dramatiq's own, once each
         told = server.client.get("/metrics").text.splitlines()
         assert told.count("# TYPE dramatiq_messages_total counter") == 1
