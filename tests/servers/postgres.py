@@ -75,9 +75,12 @@ class PostgresServer:
             *("-c", f"full_page_writes={'on' if durable else 'off'}"),
         ]
         programs = find_programs()
+        # Where the programs of a client find the server, and may write: beside it, also in its container.
+        self._beside, self._folder, self._port_beside = programs, "{dir}", self.port
         if programs:
             self.program: Program = self._local(programs, settings)
         elif Container.engine_runs():
+            self._folder, self._port_beside = "/tmp", 5432  # noqa: S108  # the container's own
             self.program = Container(
                 "postgres",
                 "postgres:17",
@@ -131,6 +134,18 @@ class PostgresServer:
         with self._connection() as connection:
             connection.execute_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
+    def dump(self, url: str) -> str:
+        """Back a database up, as docs/operations.md does; what `restore` takes."""
+        file = f"{self._folder}/{secrets.token_hex(6)}.dump"
+        self._run_beside("pg_dump", "--format=custom", f"--file={file}", url=url)
+        return file
+
+    def restore(self, file: str) -> str:
+        """Restore what was backed up into an empty database, as docs/operations.md does; its URL."""
+        url = self.create_database()
+        self._run_beside("pg_restore", "--no-owner", "--single-transaction", file, url=url)
+        return url
+
     def close(self) -> None:
         """Stop for good and remove the data."""
         try:
@@ -173,6 +188,12 @@ class PostgresServer:
             user=unprivileged("postgres"),
             ask=signal.SIGQUIT,
             prepare=make_data,
+        )
+
+    def _run_beside(self, name: str, *arguments: str, url: str) -> None:
+        program = str(self._beside / name) if self._beside else name
+        self.program.run(
+            [program, *arguments, f"--dbname={url.replace(f':{self.port}/', f':{self._port_beside}/')}"]
         )
 
     @contextmanager
