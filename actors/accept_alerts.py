@@ -1,8 +1,8 @@
 """Where alerts come in by the queue, from producers that only have RabbitMQ: docs/producers.md has the format.
 
 The one message of the chain that carries alerts rather than ids: until it is worked on it is the only copy. So it comes
-again for as long as the database is away. What can never be accepted is logged and put among the queue's dead letters
-with its reason, and never tried again.
+again for as long as the database is away, or not migrated yet. What can never be accepted is logged and put among the
+queue's dead letters with its reason, and never tried again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pika
 from dramatiq.broker import MessageProxy
 from dramatiq.common import xq_name
 from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
+from peewee import ProgrammingError
 
 from actors.broker import broker
 from actors.intake import dispatch_alerts
@@ -38,8 +39,11 @@ log = get_logger(__name__)
 
 
 def _database_is_away(_retries: int, error: BaseException) -> bool:
-    """However often: there is no other copy. A database that hangs shows itself by the time limit alone."""
-    return isinstance(error, (*DATABASE_AWAY, TimeLimitExceeded))
+    """However often: there is no other copy.
+
+    A database that hangs shows itself by the time limit alone, and one that nobody has migrated yet by what it lacks.
+    """
+    return isinstance(error, (*DATABASE_AWAY, ProgrammingError, TimeLimitExceeded))
 
 
 @dramatiq.actor(queue_name=ACCEPT, priority=FRONT, retry_when=_database_is_away, max_backoff=60_000)

@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 from dramatiq import Worker
 from dramatiq.middleware import TimeLimitExceeded
 from dramatiq.worker import _WorkerMiddleware
-from peewee import OperationalError
+from peewee import OperationalError, ProgrammingError
 
 import actors
 from actors import accept_alerts
@@ -216,7 +216,12 @@ def test_on_rabbitmq_by_the_documented_shell_lines_and_by_plain_amqp(
 
 @pytest.mark.parametrize(
     ("error", "comes_again"),
-    [(OperationalError("away"), True), (TimeLimitExceeded("hangs"), True), (ValueError("a bug"), False)],
+    [
+        (OperationalError("away"), True),
+        (TimeLimitExceeded("hangs"), True),
+        (ProgrammingError("no such table: nobody has migrated yet"), True),
+        (ValueError("a bug"), False),
+    ],
 )
 def test_the_only_copy_comes_again_while_the_database_is_away_or_hangs(
     error: BaseException,
