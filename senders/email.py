@@ -172,7 +172,7 @@ class EmailSender(Sender[EmailConfig]):
             Misconfigured: login, sender or certificate is not accepted.
         """
         config = notification.config
-        server, sender = self._server(config), self._from(config)
+        server, sender = self._server(config), sender_address(self.settings, config)
         message, note = compose(
             notification, sender=sender, recipients=config.to, subject_template=config.subject_template
         )
@@ -222,18 +222,6 @@ class EmailSender(Sender[EmailConfig]):
             None if config.smtp_url is None else self.settings.allowed_networks,
         )
 
-    def _from(self, config: EmailConfig) -> Address:
-        mail_from = config.mail_from or self.settings.mail_from
-        if mail_from is None:
-            raise NotConfigured("email", "set TOCSIN_MAIL_FROM, or the channel's mail_from")
-        name, address = parseaddr(mail_from)
-        try:
-            return Address(one_line(name), addr_spec=_check_address(address))
-        except ValueError:
-            raise NotConfigured(
-                "email", "TOCSIN_MAIL_FROM must be an address such as ops@example.org"
-            ) from None
-
     async def _deliver(
         self, server: _Server, sender: str, recipients: Sequence[str], content: bytes, progress: _Progress
     ) -> None:
@@ -262,6 +250,22 @@ class EmailSender(Sender[EmailConfig]):
         finally:
             smtp.close()
             connection.close()
+
+
+def sender_address(settings: Settings, config: EmailConfig) -> Address:
+    """Whom a channel's mails come from.
+
+    Raises:
+        NotConfigured: nobody was named, or TOCSIN_MAIL_FROM is no address.
+    """
+    mail_from = config.mail_from or settings.mail_from
+    if mail_from is None:
+        raise NotConfigured("email", "set TOCSIN_MAIL_FROM, or the channel's mail_from")
+    name, address = parseaddr(mail_from)
+    try:
+        return Address(one_line(name), addr_spec=_check_address(address))
+    except ValueError:
+        raise NotConfigured("email", "TOCSIN_MAIL_FROM must be an address such as ops@example.org") from None
 
 
 def _write_in_time(smtp: aiosmtplib.SMTP) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from email.headerregistry import Address
-from email.utils import parseaddr
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,19 +18,21 @@ from pydantic import BaseModel, SecretStr
 
 from actors.attempts import config_of, notification_id, thread_of
 from admin.secrets import MASK
+from config.logging import get_logger
 from model.channels import channels_of
 from model.database import utcnow
 from model.tables import NO_DEVICE, Channel, Device
 from senders import apns, fcm, mqtt, webpush
 from senders.base import Device as Target
 from senders.base import Notification
-from senders.email import EmailSender
+from senders.email import EmailSender, sender_address
 from senders.http import url_secrets
 from senders.mail_message import compose
 from senders.notes import Notes
-from senders.outcomes import NotConfigured, SendError
+from senders.outcomes import SendError
 from senders.pagerduty import PagerDutySender
 from senders.push_content import fit
+from senders.registry import sender_of
 from senders.slack import SlackSender
 from senders.snmp import SnmpSender
 from senders.teams import TeamsSender
@@ -50,6 +50,8 @@ _WITH_HOSTS = frozenset({"http", "https", "smtp", "smtps"})
 
 #: Shorter values are no secrets worth the name, and would mask half of the text.
 SHORTEST_SECRET = 6
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +114,17 @@ def message_of(settings: Settings, job: Job, delivery: Delivery) -> Shown:
             return Shown(why_not="the device was deleted, or is another user's now")
         # Its address is a secret too: nothing of the message depends on it but FCM's token, which is masked so.
         target = Target(device.id, device.user_id, device.platform, MASK, {})
+    if sender_of(channel.channel_type, target.platform if target else None) != delivery.sender:
+        return Shown(why_not="the channel has become one of another type")
     try:
         config = config_of(channel)
-        made = _make(
-            settings, channel.channel_type, delivery.sender, _notification(job, delivery, config, target)
-        )
+        hidden = sorted({*_secrets(config)}, key=len, reverse=True)
+        made = _make(settings, delivery.sender, _notification(job, delivery, config, target))
     except SendError as error:
         return Shown(why_not=str(error))
-    hidden = sorted({*_secrets(config)}, key=len, reverse=True)
+    except Exception:  # what no sender foresaw takes the message away, and not the page
+        log.exception("message_not_made", job=job.id, delivery=delivery.id)
+        return Shown(why_not="the sender cannot make it, and the server's log says why")
     sent = delivery.finished_at or delivery.created_at
     changed = Channel.select(Channel.updated_at).where(Channel.id == job.channel_id).get().updated_at
     return Shown(
@@ -149,7 +154,7 @@ def _notification(job: Job, delivery: Delivery, config: Any, device: Target | No
     )
 
 
-def _make(settings: Settings, channel_type: str, sender: str, notification: Notification[Any]) -> _Content:
+def _make(settings: Settings, sender: str, notification: Notification[Any]) -> _Content:
     """The message, by the code that sends it.
 
     Raises:
@@ -161,8 +166,7 @@ def _make(settings: Settings, channel_type: str, sender: str, notification: Noti
             asyncio.run(_HTTP[sender](settings, _Taker()).send(notification))
         except _Taken as taken:
             return taken.content
-    make = _MAKERS.get(sender) or _MAKERS.get(channel_type)
-    return make(settings, notification) if make else _plain(settings, notification)
+    return _MAKERS.get(sender, _plain)(settings, notification)
 
 
 _HTTP: dict[str, Any] = {
@@ -197,13 +201,11 @@ def _mqtt(_settings: Settings, notification: Notification[Any]) -> _Content:
 
 def _email(settings: Settings, notification: Notification[Any]) -> _Content:
     config = notification.config
-    said = config.mail_from or settings.mail_from
-    if said is None:
-        raise NotConfigured("email", "set TOCSIN_MAIL_FROM, or the channel's mail_from")
-    name, address = parseaddr(said)
-    sender = Address(name, addr_spec=address)
     mail, note = compose(
-        notification, sender=sender, recipients=config.to, subject_template=config.subject_template
+        notification,
+        sender=sender_address(settings, config),
+        recipients=config.to,
+        subject_template=config.subject_template,
     )
     part = mail.get_body(("plain",))
     headers = {

@@ -257,6 +257,13 @@ class Window:
         return [message for message in found if not any(each in message for each in self.expected)]
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[None]:
+    """A database without a server."""
+    with open_test_database(f"sqlite:///{tmp_path / 'parts.db'}"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def _driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     binary = shutil.which("chromium") or shutil.which("google-chrome")

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
@@ -16,26 +16,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.channels import check_channel
 from admin.keys import create_key, revoke_key
 from api.console import live, plots, quiet, session, words
 from api.console.figures import percentile
 from api.console.live import Pulse
-from api.console.message import message_of
 from api.console.page import age, clock, excerpt, milliseconds
 from api.console.plots import Series
 from api.console.routes.entrance import inside
 from api.console.routes.users import preferences_of
-from config import load_settings
-from model.database import connection, utcnow
+from model.database import connection
 from model.preferences import DAYS, Preference
 from model.states import DeliveryState, JobState, Reason
-from model.tables import ApiKey, Channel, Delivery, Device, Job
+from model.tables import ApiKey
 from model.vault import vault
-from tests.support.database import make_deliveries, make_job, make_tenant, open_test_database
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 3, 29, 12, 0, tzinfo=UTC)
@@ -202,12 +195,6 @@ def test_whatever_a_form_says_is_read(fields: list[tuple[str, str]]) -> None:
     assert all(name.strip() for name in found["cameras"])
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[None]:
-    with open_test_database(f"sqlite:///{tmp_path / 'parts.db'}"):
-        yield
-
-
 @pytest.mark.usefixtures("database")
 def test_a_session_lasts_as_long_as_its_key_and_no_longer_than_it_may() -> None:
     row, _ = create_key("acme", "admin", name="mine")
@@ -231,97 +218,6 @@ def test_a_session_lasts_as_long_as_its_key_and_no_longer_than_it_may() -> None:
     assert session.session_of(cookie, now) is not None
     revoke_key("acme", other.id)
     assert session.session_of(cookie, now) is None
-
-
-# Messages.
-
-CANARY = "canary0123456789abcdef"
-HEX = "c0ffee00" * 4
-
-CONFIGS: dict[str, dict[str, Any]] = {
-    "webhook": {
-        "url": f"https://hook.example.org/in/{CANARY}?token={CANARY}",
-        "headers": {"Authorization": f"Bearer {CANARY}"},
-        "secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-        "body_template": "{{ alert.message }}",
-    },
-    "slack": {"webhook_url": f"https://hooks.slack.example.org/services/T/B/{CANARY}"},
-    "teams": {"webhook_url": f"https://flows.example.org/{CANARY}"},
-    "pagerduty": {"integration_key": HEX},
-    "email": {
-        "to": ["ops@example.org"],
-        "smtp_url": f"smtps://u:{CANARY}@mail.example.org",
-        "mail_from": "a@b.example",
-    },
-    "mqtt": {"host": "mqtt.example.org", "topic": "alerts", "username": "u", "password": CANARY, "tls": True},
-    "snmp": {"host": "192.0.2.1", "community": CANARY},
-    "apprise": {"url": f"join://{CANARY}"},
-}
-ALERT = {
-    "alert_id": "door-7",
-    "alert_type": "door",
-    "severity": 3,
-    "details": {"device_tags": {"floor": "2"}},
-}
-
-
-def _delivery(kind: str, config: dict[str, Any], platform: str | None = None) -> tuple[Job, Delivery]:
-    make_tenant()
-    spec = check_channel({"name": "one", "channel_type": kind, "config": config})
-    channel = Channel.create(tenant="acme", name="one", channel_type=spec.channel_type, config=spec.config)
-    job_id = make_job(
-        channel_id=channel.id,
-        channel_type=kind,
-        payload={**ALERT, "message": f"Door <open> {HEX if kind == 'pagerduty' else CANARY}"},
-        severity=3,
-        alert_id="door-7",
-    )
-    device = 0
-    if platform is not None:
-        device = Device.create(
-            tenant="acme", user_id="alice", platform=platform, token=CANARY, address_hash="h", subscription={}
-        ).id
-    sender = {"ios": "apns", "android": "fcm", "web": "webpush"}.get(platform or "", kind)
-    (delivery,) = make_deliveries(job_id, channel_id=channel.id, sender=sender)
-    Delivery.update(device_id=device, user_id="alice").where(Delivery.id == delivery).execute()
-    return Job.get_by_id(job_id), Delivery.get_by_id(delivery)
-
-
-@pytest.mark.usefixtures("database")
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_a_message_is_shown_without_what_is_secret(kind: str) -> None:
-    with connection():
-        shown = message_of(load_settings(), *_delivery(kind, CONFIGS[kind]))
-    assert shown.why_not is None
-    assert "Door" in shown.text
-    assert "canary" not in repr(shown)
-    assert "c0ffee00" not in repr(shown)
-    assert not re.search(r"v1,[A-Za-z0-9+/]", repr(shown))
-
-
-@pytest.mark.usefixtures("database")
-@pytest.mark.parametrize("platform", ["ios", "android", "web"])
-def test_a_push_is_shown_without_its_address(platform: str) -> None:
-    with connection():
-        shown = message_of(load_settings(), *_delivery("push", {"user_ids": ["alice"]}, platform))
-    assert shown.why_not is None
-    assert "Door <open>" in orjson.dumps(orjson.loads(shown.text)).decode()
-    assert f'"{CANARY}"' not in shown.text
-
-
-@pytest.mark.usefixtures("database")
-def test_a_message_that_cannot_be_made_says_why() -> None:
-    settings = load_settings()
-    with connection():
-        job, delivery = _delivery("slack", CONFIGS["slack"])
-        Channel.update(updated_at=utcnow() + timedelta(days=1)).execute()
-        assert message_of(settings, job, delivery).changed_since
-        delivery.device_id = 999
-        assert (
-            message_of(settings, job, delivery).why_not == "the device was deleted, or is another user's now"
-        )
-        Channel.delete().execute()
-        assert "the channel was deleted" in (message_of(settings, job, delivery).why_not or "")
 
 
 # The pulse.
