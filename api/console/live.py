@@ -35,6 +35,8 @@ STREAMS: Final = 200
 COUNTED: Final = 1000
 
 Fingerprint = tuple[object, ...]
+#: What a look finds while the database is away. That is news, too: the pages look, and say that they do not live.
+AWAY: Final[Fingerprint] = ("away",)
 
 log = get_logger(__name__)
 
@@ -118,12 +120,18 @@ class Pulse:
                     found = await to_thread.run_sync(self._look, tenant_id)
                 except DATABASE_AWAY as error:
                     log.warning("database_away", why=str(error).strip() or type(error).__name__)
+                    for each in self._listeners:
+                        self._tell(each, AWAY)
                     break
-                if self._seen.get(tenant_id, found) != found:
-                    for changed in self._listeners.get(tenant_id, ()):
-                        changed.set()
-                self._seen[tenant_id] = found
+                self._tell(tenant_id, found)
             await asyncio.sleep(self._pause)
+
+    def _tell(self, tenant_id: str, found: Fingerprint) -> None:
+        """Wake a tenant's streams if what was found is not what they last heard of."""
+        if self._seen.get(tenant_id, found) != found:
+            for changed in self._listeners.get(tenant_id, ()):
+                changed.set()
+        self._seen[tenant_id] = found
 
     def _all(self) -> list[asyncio.Event]:
         return [changed for listeners in self._listeners.values() for changed in listeners]

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peewee import OperationalError
 
 from admin.keys import create_key, revoke_key
 from api.console import live, plots, quiet, session, words
@@ -259,6 +260,37 @@ async def test_one_look_serves_every_page_of_a_tenant() -> None:
     asked = database.asked
     await asyncio.sleep(0.05)
     assert database.asked == asked
+    await pulse.close()
+
+
+async def test_that_the_database_is_away_and_back_is_told_once_each() -> None:
+    away: list[int] = []
+
+    def look(tenant_id: str) -> tuple[object, ...]:
+        if away:
+            raise OperationalError("away")
+        return (tenant_id,)
+
+    async def hear(tenant_id: str) -> None:
+        async for _ in pulse.listen(tenant_id):
+            heard.put_nowait(tenant_id)
+
+    async def each_heard_once() -> None:
+        async with asyncio.timeout(5):
+            assert {await heard.get(), await heard.get()} == {"acme", "other"}
+        await asyncio.sleep(0.1)
+        assert heard.empty()
+
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    pulse = Pulse(lambda: False, look=look, pause=0.01)
+    listeners = [asyncio.create_task(hear(tenant_id)) for tenant_id in ("acme", "other")]
+    await each_heard_once()
+    away.append(1)
+    await each_heard_once()
+    away.clear()
+    await each_heard_once()
+    for each in listeners:
+        each.cancel()
     await pulse.close()
 
 

@@ -7,6 +7,10 @@
 const PAUSE = 1000;
 const AFTERWARDS = 2500;
 const IDLE = 60000;
+// For one look at most; until one that brought nothing is tried again; and until a stream that was refused is.
+const PATIENCE = 30000;
+const AGAIN = 5000;
+const REFUSED = 30000;
 
 // A page that answers a form stands at the form's address. Its own is the one to load again, and to give to others.
 const canonical = document.querySelector("link[rel=canonical]");
@@ -36,6 +40,9 @@ const sign = document.getElementById("live-sign");
 let waiting = false;
 let busy = false;
 let pressed = false;
+let source = null;
+let again = 0;
+let missed = ""; // why the last look brought nothing; empty if it did
 
 // What the server drew, by the part's id: what it draws alike again is left as it is.
 const drawn = new Map();
@@ -45,12 +52,13 @@ for (const each of document.querySelectorAll("[data-live]")) drawn.set(each.id, 
 addEventListener("pointerdown", () => { pressed = true; });
 for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => setTimeout(() => { pressed = false; }, 100));
 
-function show(state, words) {
-  if (sign) {
-    sign.hidden = false;
-    sign.dataset.state = state;
-    sign.textContent = words;
-  }
+// The page lives while it hears of changes and its looks bring what is there.
+function tell() {
+  if (!sign || !source) return;
+  const words = missed || ["Reconnecting", "Live", "Not live"][source.readyState];
+  sign.hidden = false;
+  sign.dataset.state = words === "Live" ? "on" : "lost";
+  if (sign.textContent !== words) sign.textContent = words;
 }
 
 // Where the reader is must not move under their hands: focus, open details and scrolled tables are kept.
@@ -88,6 +96,10 @@ function isBeingUsed(part) {
   return pressed || types || (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
 }
 
+function sessionOf(page) {
+  return page.querySelector("meta[name=csrf-token]")?.content;
+}
+
 async function refresh() {
   if (busy || document.hidden) {
     waiting = true;
@@ -96,35 +108,27 @@ async function refresh() {
   busy = true;
   waiting = false;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+    const answer = await fetch(location.href, {
+      headers: { Accept: "text/html" }, credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE),
+    });
     if (answer.redirected && new URL(answer.url).pathname === "/sign-in") {
       location.reload(); // the key was revoked, or the session is over
       return;
     }
-    if (answer.ok) {
-      const fetched = new DOMParser().parseFromString(await answer.text(), "text/html");
-      for (const old of document.querySelectorAll("[data-live]")) {
-        const made = fetched.getElementById(old.id);
-        if (!made || made.innerHTML === drawn.get(old.id)) continue;
-        if (isBeingUsed(old)) {
-          waiting = true;
-          continue;
-        }
-        drawn.set(old.id, made.innerHTML);
-        localize(made);
-        const restore = keep(old, made);
-        old.replaceWith(made);
-        restore();
-      }
-      if (sign) {
-        delete sign.dataset.beat;
-        void sign.offsetWidth; // lets the animation begin anew
-        sign.dataset.beat = "";
-      }
+    const fetched = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const session = sessionOf(fetched);
+    if (session && session !== sessionOf(document)) {
+      location.reload(); // another tab signed in anew, maybe to another tenant: nothing of it belongs on this page
+      return;
     }
+    missed = answer.ok ? "" : "Not live";
+    if (answer.ok) take(fetched);
   } catch {
-    show("lost", "No connection");
+    missed = "No connection";
   } finally {
+    tell();
+    clearTimeout(again);
+    if (missed) again = setTimeout(refresh, AGAIN);
     setTimeout(() => {
       busy = false;
       if (waiting) refresh();
@@ -132,12 +136,33 @@ async function refresh() {
   }
 }
 
+function take(fetched) {
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const made = fetched.getElementById(old.id);
+    if (!made || made.innerHTML === drawn.get(old.id)) continue;
+    if (isBeingUsed(old)) {
+      waiting = true;
+      continue;
+    }
+    drawn.set(old.id, made.innerHTML);
+    localize(made);
+    const restore = keep(old, made);
+    old.replaceWith(made);
+    restore();
+  }
+  if (sign) {
+    delete sign.dataset.beat;
+    void sign.offsetWidth; // lets the animation begin anew
+    sign.dataset.beat = "";
+  }
+}
+
 function follow() {
   if (!sign || !document.querySelector("[data-live]")) return;
-  const source = new EventSource("/events");
+  source = new EventSource("/events");
   let afterwards = 0;
   source.addEventListener("hello", () => {
-    show("on", "Live");
+    tell();
     refresh(); // something may have happened since the page was drawn, or the stream was lost
   });
   source.addEventListener("change", () => {
@@ -146,16 +171,13 @@ function follow() {
     afterwards = setTimeout(refresh, AFTERWARDS);
   });
   source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) {
-      // Refused: too many pages are open, or the session is over. The browser does not try again by itself.
-      show("lost", "Not live");
-      setTimeout(() => { refresh(); follow(); }, 30000);
-    } else {
-      show("lost", "Reconnecting");
-    }
+    tell();
+    // Refused: too many pages are open, or the session is over. The browser does not try again by itself.
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { refresh(); follow(); }, REFUSED);
   });
-  addEventListener("pagehide", () => source.close());
 }
+
+addEventListener("pagehide", () => source?.close());
 
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && waiting) refresh();

@@ -1,0 +1,98 @@
+"""Pages that follow what happens, when something comes between: another key, a database or a server that is away."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from admin.keys import create_key
+from tests.e2e.conftest import Console, Window, serving
+from tests.support.database import KEY, open_test_database
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import PostgresServer
+
+
+@contextmanager
+def _own_server(
+    window: Window, database: str, directory: Path
+) -> Iterator[tuple[Window, subprocess.Popen[bytes]]]:
+    """The window, signed in on a server of the test's own; and its process."""
+    with open_test_database(database):
+        keys = {"admin": create_key("acme", "admin")[1]}
+    keys["ingest"] = keys["admin"]
+    environment = {"TOCSIN_DATABASE_URL": database, "TOCSIN_SECRET_KEYS": KEY}
+    with serving(directory, environment) as (address, process, _):
+        own = Window(window.driver, Console(address, keys, window.console.far, database))
+        own.sign_in()
+        yield own, process
+        own.open("/healthz")  # ends streams
+
+
+def test_a_page_never_takes_over_what_is_another_session_s(window: Window, console: Console) -> None:
+    # Given a page that follows, and a second tab in which another tenant's key signs in.
+    console.api("POST", "/v1/channels", _webhook("channel-of-other"), key="other")
+    window.sign_in()
+    window.open("/channels")
+    window.wait_text("Live", "#live-sign")
+    first = window.driver.current_window_handle
+    window.driver.switch_to.new_window("tab")
+    window.sign_in("other")
+    window.driver.close()
+    window.driver.switch_to.window(first)
+
+    # When the first page looks again.
+    console.api("POST", "/v1/channels", _webhook("second-of-other"), key="other")
+    console.alert("for-acme")
+
+    # Then whose channels it shows is what its header says.
+    window.wait_text("second-of-other", "#rows")
+    assert window.text(".tenant") == "other · admin"
+
+
+def _webhook(name: str) -> dict[str, object]:
+    return {"name": name, "channel_type": "webhook", "config": {"url": "http://127.0.0.1:9/in"}}
+
+
+def test_the_sign_says_that_a_page_does_not_live_while_the_database_is_away(
+    window: Window, postgres: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    window.expected = ["503"]
+    # Given a page that lives.
+    with _own_server(window, postgres_url, tmp_path) as (own, _):
+        own.open("/alerts")
+        own.wait_text("Live", "#live-sign")
+        own.run("window.untouched = true")
+        try:
+            # When the database goes away, then the page says so though its stream goes on.
+            postgres.stop()
+            own.wait(lambda: own.text("#live-sign") == "Not live", "the sign tells")
+        finally:
+            postgres.start()
+        # When it is back, then the page lives again by itself.
+        own.wait(lambda: own.text("#live-sign") == "Live", "the sign tells")
+        own.console.alert("afterwards")
+        own.wait_text("afterwards", "#rows")
+        assert own.run("return window.untouched") is True
+
+
+def test_a_look_that_gets_no_answer_ends_and_the_next_one_comes(window: Window, tmp_path: Path) -> None:
+    # Given a page whose looks have half a second.
+    with _own_server(window, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as (own, process):
+        own.open("/alerts")
+        own.wait_text("Live", "#live-sign")
+        own.run("const whole = AbortSignal.timeout; AbortSignal.timeout = () => whole.call(AbortSignal, 500)")
+        try:
+            # When the server stands still as the page looks.
+            process.send_signal(signal.SIGSTOP)
+            own.run("refresh()")
+            own.wait_text("No connection", "#live-sign")
+        finally:
+            process.send_signal(signal.SIGCONT)
+        # Then it looks again by itself.
+        own.wait(lambda: own.text("#live-sign") == "Live", "the sign tells")
