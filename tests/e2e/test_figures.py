@@ -113,6 +113,45 @@ def test_the_overview_counts_what_happened_in_its_range() -> None:
     assert not found.is_cut
 
 
+def test_latency_is_that_of_every_attempt_that_is_counted() -> None:
+    # Given six thousand deliveries, of which the older half took 30 s and the newer one a second.
+    numbers = range(6000)
+    with connection():
+        make_tenant("busy")
+        channel = make_channel("busy")
+        at = [NOW - timedelta(minutes=50 if number < 3000 else 1) for number in numbers]
+        accepted = [at[number] - timedelta(seconds=30 if number < 3000 else 1) for number in numbers]
+        jobs = bulk.insert(
+            Job,
+            [
+                {
+                    "tenant_id": "busy", "alert_id": str(number), "deliver_on_event": "OPEN", "sequence": 100 + number,
+                    "channel_id": channel, "channel_name": "ops", "channel_type": "webhook", "payload": {},
+                    "accepted_at": accepted[number], "created_at": accepted[number], "expires_at": NOW,
+                    "finished_at": at[number], "state": JobState.COMPLETED, "targets": 1, "delivered": 1,
+                }
+                for number in numbers
+            ],
+            returning=["id"],
+        )  # fmt: skip
+        bulk.insert(
+            LogEntry,
+            [
+                {
+                    "tenant_id": "busy", "job_id": job, "delivery_id": job, "channel_id": channel,
+                    "sender": "webhook", "attempt": 1, "outcome": "ok", "latency_ms": 5.0, "at": at[number],
+                }
+                for number, (job,) in enumerate(jobs)
+            ],
+        )  # fmt: skip
+    # Then both are counted, and both are timed.
+    found = figures("busy", "1h", now=NOW)
+    assert found.delivered == 6000
+    assert [value for value in found.latency[95] if value is not None] == [30_000.0, 1000.0]
+    assert found.whole["accepted to delivered"] == [1000.0, 30_000.0, 30_000.0]
+    assert not found.is_cut
+
+
 def test_jobs_under_way_follow_from_the_record() -> None:
     found = figures("acme", "1h", now=NOW)
     at = dict(zip(found.times, found.under_way, strict=True))

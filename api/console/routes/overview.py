@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api.console import lists, plots
-from api.console.figures import PERCENTILES, RANGES, Figures
+from api.console.figures import PERCENTILES, RANGES, SCANNED, Figures
 from api.console.live import STREAMS
 from api.console.page import Page, milliseconds, render
 from api.console.plots import Series
@@ -47,7 +47,7 @@ def overview(
     letters = request.app.state.console_dead_letters.look()
     return render(
         request, "overview.html", figures=found, ranges=RANGES, plots=_plots(found), latest=latest.items,
-        percentiles=PERCENTILES, share=plots.share, dead_letters=letters,
+        percentiles=PERCENTILES, share=plots.share, dead_letters=letters, scanned=SCANNED,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.console import lists
+from api.console import figures, lists
 from api.console.session import COOKIE
 from model.database import connection
 from model.tables import Channel
@@ -85,3 +85,13 @@ def test_a_search_reads_the_newest_rows_of_the_tenant_s_own(
         monkeypatch.setattr(lists, "SEARCHED", 5)
         found = lists.alerts("other", text="smoke", event="", outcome="", cursor=None)
         assert [row.alert_id for row in found.items] == [*wanted, "other-0"]
+
+
+def test_the_overview_says_where_its_range_is_cut_off(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "SCANNED", 1)
+    for chosen, advice in (("1h", False), ("24h", True)):
+        page = sqlite_api.client.get(f"/?range={chosen}", headers=session_cookie()).text
+        assert "what is older is in none of these numbers" in page
+        assert ("Choose a shorter range" in page) is advice
