@@ -27,8 +27,13 @@ Text = Annotated[str, Query(max_length=255)]
 
 
 def storable(text: str) -> str:
-    """A search that any database takes."""
-    return text.replace("\0", "").strip()
+    """An id that any database takes; nothing else of it is touched, since space at an end makes it another one."""
+    return text.replace("\0", "")
+
+
+def sought(text: str) -> str:
+    """What a search is for: space at its ends was not meant."""
+    return storable(text).strip()
 
 
 def number(text: str) -> int | None:
@@ -48,7 +53,7 @@ def list_alerts(
 ) -> Response:
     """Alerts, newest first."""
     chosen = {
-        "q": storable(q),
+        "q": sought(q),
         "event": event if event in set(EventType) else "",
         "outcome": outcome if outcome in {"none", "error"} else "",
     }
@@ -88,7 +93,7 @@ def list_jobs(
 ) -> Response:
     """Jobs, newest first."""
     chosen: dict[str, Any] = {
-        "q": storable(q),
+        "q": sought(q),
         "state": [each for each in state if each in set(JobState)],
         "channel": number(channel),
     }

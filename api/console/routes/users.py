@@ -12,7 +12,7 @@ from actors import dispatch_to_user
 from admin.users import check_preferences, delete_device, get_preferences, list_devices, put_preferences
 from api.console import lists, quiet
 from api.console.page import Page, render, see
-from api.console.routes.alerts import Text, storable
+from api.console.routes.alerts import Text, sought, storable
 from api.console.session import Admin, Form, Posted, Viewer  # noqa: TC001  # FastAPI reads it at run time
 from api.console.zones import zone_names
 from api.parameters import LongId  # noqa: TC001  # as above
@@ -34,8 +34,8 @@ SPARE = 2
 def users(request: Request, session: Viewer, q: Text = "", after: Text = "") -> Response:
     """Users by their id."""
     with connection():
-        found, following = lists.users(session.tenant_id, text=storable(q), after=storable(after))
-    return render(request, "users.html", users=found, next=following, q=storable(q), after=after)
+        found, following = lists.users(session.tenant_id, text=sought(q), after=storable(after))
+    return render(request, "users.html", users=found, next=following, q=sought(q), after=after)
 
 
 @router.get("/user")

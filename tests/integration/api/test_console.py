@@ -95,3 +95,35 @@ def test_the_overview_says_where_its_range_is_cut_off(
         page = sqlite_api.client.get(f"/?range={chosen}", headers=session_cookie()).text
         assert "what is older is in none of these numbers" in page
         assert ("Choose a shorter range" in page) is advice
+
+
+def test_space_at_an_end_of_an_id_makes_it_another_one(sqlite_api: Api) -> None:
+    # Given alerts and users whose ids differ in a space alone
+    for alert_id in (" 7", "7"):
+        alert = {"alert_id": alert_id, "message": f"alert {alert_id!r}"}
+        assert sqlite_api.call("POST", "/v1/alerts", json=alert).status_code == 202
+    for user, path in (("bob", "bob"), ("bob ", "bob%20")):
+        device = {"platform": "android", "token": f"token-of-{path}", "name": f"of {user!r}"}
+        assert sqlite_api.call("POST", f"/v1/users/{path}/devices", json=device).status_code == 200
+    headers = session_cookie("admin")
+    client = sqlite_api.client
+    # When they are looked at, then each is itself
+    page = client.get("/alert?id=%207", headers=headers)
+    assert (page.status_code, "alert &#39; 7&#39;" in page.text) == (200, True)
+    page = client.get("/user?id=bob%20", headers=headers)
+    assert ("of &#39;bob &#39;" in page.text, "of &#39;bob&#39;" in page.text) == (True, False)
+    # And what is done to one is done to it alone
+    form = {"csrf": TOKEN, "message": "for one", "quiet_hours_enabled": "on"} | {
+        "quiet_hours_start": "22:00", "quiet_hours_end": "07:00", "quiet_hours_timezone": "UTC",
+        "quiet_hours_days": "mon", "quiet_hours_action": "skip",
+    }  # fmt: skip
+    answer = client.post("/user/preferences?id=bob%20", data=form, headers=headers)
+    assert answer.headers["location"] == "/user?id=bob+&saved=1"
+    quiet = [
+        sqlite_api.get(f"/v1/users/{path}/preferences")["quiet_hours_enabled"] for path in ("bob", "bob%20")
+    ]
+    assert quiet == [False, True]
+    answer = client.post("/user/notify?id=bob%20", data=form, headers=headers)
+    assert "none: user bob </dd>" in client.get(answer.headers["location"], headers=headers).text
+    # And a search leaves out what is typed by the way
+    assert client.get("/users?q=%20bob%20", headers=headers).text.count("/user?id=bob") == 2
