@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from peewee import OperationalError
 
 from admin.keys import create_key, revoke_key
-from api.console import live, plots, quiet, session, words
+from api.console import cameras, live, plots, quiet, session, words
 from api.console.figures import percentile
 from api.console.live import Pulse
 from api.console.page import age, clock, excerpt, milliseconds
@@ -187,13 +188,48 @@ def test_the_way_on_is_always_inside(address: str) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["camera", "camera_wants", "camera_kinds", "quiet_hours_days"]), st.text())
+        st.tuples(
+            st.sampled_from(["camera", "camera_wants", "camera_kinds", "camera_was", "quiet_hours_days"]),
+            st.text(),
+        )
     )
 )
 def test_whatever_a_form_says_is_read(fields: list[tuple[str, str]]) -> None:
     found = preferences_of(session.Form(fields))
     assert set(found) == set(Preference.model_fields)
     assert all(name.strip() for name in found["cameras"])
+
+
+words_stored = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+kinds = st.lists(words_stored | st.sampled_from(["person, masked", " vehicle", "a\nb"]))
+stored = st.dictionaries(
+    words_stored | st.sampled_from([" cam 9", "cam 9", "a\r\nb"]),
+    st.fixed_dictionaries({"enabled": st.booleans(), "smart_detection_types": st.none() | kinds}),
+)
+
+
+@given(stored)
+def test_cameras_that_nobody_touched_stay_what_they_were(found: dict[str, Any]) -> None:
+    sent = cameras.lines(found, spare=2)
+    assert cameras.cameras_of(sent) == found
+    assert not any(mark in field for line in sent for field in (line.name, line.kinds) for mark in "\r\n")
+
+
+def test_what_a_form_changes_of_a_camera_is_changed_and_nothing_else() -> None:
+    (line,) = cameras.lines(
+        {" gate": {"enabled": True, "smart_detection_types": ["person, masked"]}}, spare=0
+    )
+    masked = ["person, masked"]
+    for change, name, enabled, kinds in (
+        ({"wants": "off"}, " gate", False, masked),
+        ({"wants": "all"}, " gate", True, None),
+        ({"kinds": "vehicle, , person"}, " gate", True, ["vehicle", "person"]),
+        ({"name": " door "}, "door", True, masked),
+        ({"was": "[]"}, "gate", True, ["person", "masked"]),
+    ):
+        changed = cameras.cameras_of([replace(line, **change)])
+        assert changed == {name: {"enabled": enabled, "smart_detection_types": kinds}}, change
+    assert cameras.cameras_of([replace(line, name=" ")]) == {}
 
 
 @pytest.mark.usefixtures("database")

@@ -246,6 +246,28 @@ def test_editing_quiet_hours(window: Window, console: Console) -> None:
     assert console.api("GET", "/v1/users/grace/preferences") == stored
 
 
+def test_saving_a_user_leaves_the_cameras_alone_that_nobody_touched(window: Window, console: Console) -> None:
+    # Given cameras that a text field does not carry as they are.
+    cameras = {
+        "door": {"enabled": False, "smart_detection_types": ["person"]},
+        " cam 9": {"enabled": False, "smart_detection_types": None},
+        "two\r\nlines": {"enabled": True, "smart_detection_types": []},
+        "gate": {"enabled": True, "smart_detection_types": ["person, masked", "vehicle "]},
+    }
+    console.api("PUT", "/v1/users/judy/preferences", {"cameras": cameras})
+    window.sign_in()
+    window.open("/user?id=judy")
+
+    # When something else is changed.
+    Select(window.one("#action")).select_by_value("defer")
+    window.click(".preferences > .main-button")
+    window.wait_text("Saved", "[role=status]")
+
+    # Then they are what they were.
+    stored = console.api("GET", "/v1/users/judy/preferences")
+    assert (stored["quiet_hours_action"], stored["cameras"]) == ("defer", cameras)
+
+
 def test_deleting_a_device_is_asked_for(window: Window, console: Console) -> None:
     device = {"platform": "ios", "token": console.far.apns.device_token("spare"), "name": "Spare phone"}
     for name in ("heidi", "heidi's tablet"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -10,7 +11,7 @@ from starlette.responses import Response  # noqa: TC002  # FastAPI reads it at r
 
 from actors import dispatch_to_user
 from admin.users import check_preferences, delete_device, get_preferences, list_devices, put_preferences
-from api.console import lists, quiet
+from api.console import cameras, lists, quiet
 from api.console.page import Page, render, see
 from api.console.routes.alerts import Text, sought, storable
 from api.console.session import Admin, Form, Posted, Viewer  # noqa: TC001  # FastAPI reads it at run time
@@ -72,11 +73,14 @@ def _page(
 ) -> Response:
     stored = get_preferences(tenant_id, user_id)
     preference = Preference.model_validate(stored)
+    shown = given or stored
+    may = request.state.session.is_admin
     return render(
         request, "user.html", status=422 if problems else 200, user_id=user_id, saved=saved, problems=problems,
-        devices=list_devices(tenant_id, user_id), preferences=given or stored, days=DAYS, spare=SPARE,
+        devices=list_devices(tenant_id, user_id), preferences=shown, days=DAYS,
         week=quiet.week(preference), drawn=quiet.drawn(preference, at=utcnow()), names=quiet.NAMES,
         is_quiet=preference.is_quiet(utcnow()), zones=zone_names(), zone=preference.quiet_hours_timezone,
+        lines=cameras.lines(shown["cameras"], spare=SPARE if may else 0),
     )  # fmt: skip
 
 
@@ -95,16 +99,9 @@ def save(request: Request, session: Admin, form: Posted, user_id: UserId) -> Res
 
 
 def preferences_of(form: Form) -> dict[str, Any]:
-    """A form's preferences, unchecked. A camera without a name is an empty line."""
-    cameras: dict[str, Any] = {}
-    lines = zip(form.all("camera"), form.all("camera_wants"), form.all("camera_kinds"), strict=False)
-    for name, wants, kinds in lines:
-        if name.strip():
-            listed = [kind.strip() for kind in kinds.split(",") if kind.strip()]
-            cameras[name.strip()] = {
-                "enabled": wants != "off",
-                "smart_detection_types": listed if wants == "some" else None,
-            }
+    """A form's preferences, unchecked."""
+    names = ("camera", "camera_wants", "camera_kinds", "camera_was")
+    lines = itertools.starmap(cameras.Line, itertools.zip_longest(*map(form.all, names), fillvalue=""))
     return {
         "quiet_hours_enabled": form.get("quiet_hours_enabled") == "on",
         "quiet_hours_start": form.get("quiet_hours_start"),
@@ -113,7 +110,7 @@ def preferences_of(form: Form) -> dict[str, Any]:
         "quiet_hours_days": [day for day in DAYS if day in form.all("quiet_hours_days")],
         "quiet_hours_action": form.get("quiet_hours_action"),
         "critical_overrides_quiet_hours": form.get("critical_overrides_quiet_hours") == "on",
-        "cameras": cameras,
+        "cameras": cameras.cameras_of(lines),
     }
 
 
