@@ -151,12 +151,13 @@ def deliveries(found: Job, cursor: str | None) -> Rows:
     return _page("deliveries", query, DELIVERIES)
 
 
-def attempts(delivery_ids: Sequence[int]) -> list[LogEntry]:
-    """The attempts at some deliveries, oldest first."""
+def attempts(delivery_ids: Sequence[int]) -> tuple[list[LogEntry], bool]:
+    """The newest attempts at some deliveries, in their order, and whether there are older ones."""
     if not delivery_ids:
-        return []
+        return [], False
     query = LogEntry.select().where(LogEntry.delivery_id.in_(list(delivery_ids)))
-    return list(query.order_by(LogEntry.id).limit(ATTEMPTS))
+    newest = list(query.order_by(LogEntry.id.desc()).limit(ATTEMPTS + 1))
+    return newest[:ATTEMPTS][::-1], len(newest) > ATTEMPTS
 
 
 def dead(tenant_id: str, *, channel: int | None, reason: str, hours: int | None, cursor: str | None) -> Rows:

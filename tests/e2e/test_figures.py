@@ -201,7 +201,7 @@ def test_pages_follow_each_other_without_gap_or_repeat() -> None:
     assert ids == sorted(ids, reverse=True)
 
 
-def test_lists_filter() -> None:
+def test_lists_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     with connection():
         assert len(lists.alerts("acme", text="", event="", outcome="none", cursor=None).items) == 1
         assert lists.alerts("acme", text="", event="CLOSED", outcome="", cursor=None).items == []
@@ -214,7 +214,11 @@ def test_lists_filter() -> None:
         assert lists.dead("acme", channel=None, reason="exhausted", hours=24, cursor=None).items == []
         (attempted,) = lists.jobs("acme", text="a1", states=[], channel=None, cursor=None).items
         rows = lists.deliveries(attempted, None).items
-        assert [each.outcome for each in lists.attempts([row.id for row in rows])] == ["transient", "ok"]
+        tried, is_cut = lists.attempts([row.id for row in rows])
+        assert ([each.outcome for each in tried], is_cut) == (["transient", "ok"], False)
+        monkeypatch.setattr(lists, "ATTEMPTS", 1)
+        tried, is_cut = lists.attempts([row.id for row in rows])
+        assert ([each.outcome for each in tried], is_cut) == (["ok"], True)
 
 
 def test_users_have_devices_or_preferences() -> None:

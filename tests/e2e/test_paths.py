@@ -191,7 +191,7 @@ def test_replaying_what_died(window: Window, console: Console) -> None:
 
     # Then it arrives, and the list empties itself.
     window.wait(lambda: console.jobs("refused")[0]["state"] == "COMPLETED", "delivered")
-    window.wait_text("Nothing here")
+    window.wait_text("No delivery that failed or expired fits these filters")
 
     # And a job's own page can do the same.
     console.far.webhook.always("strict-hook", Answer(400))

@@ -133,7 +133,7 @@ def job(
     with connection():
         found = lists.job(session.tenant_id, job_id)
         rows = lists.deliveries(found, cursor)
-        tried = lists.attempts([each.id for each in rows.items])
+        tried, is_cut = lists.attempts([each.id for each in rows.items])
         shown: Delivery | None = rows.items[0] if rows.items else None
         if delivery is not None:
             shown = Delivery.get_or_none((Delivery.job == found.id) & (Delivery.id == delivery))
@@ -142,7 +142,7 @@ def job(
         message = message_of(request.app.state.settings, found, shown) if shown else None
     return render(
         request, "job.html", job=found, rows=rows, tried=tried, shown=shown, message=message, totals=totals(found),
-        replayed=replayed, skipped=_skipped(skipped), cursor=cursor,
+        replayed=replayed, skipped=_skipped(skipped), cursor=cursor, is_cut=is_cut,
     )  # fmt: skip
 
 

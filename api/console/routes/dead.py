@@ -22,7 +22,13 @@ from model.states import Reason
 router = APIRouter(route_class=Page, include_in_schema=False)
 
 #: Choices of how far back to look, in hours.
-HOURS = {"1": "the last hour", "24": "the last day", "168": "the last week", "720": "the last 30 days"}
+ANY = "any"
+HOURS = {
+    "1": "in the last hour",
+    "24": "in the last day",
+    "168": "in the last week",
+    "720": "in the last 30 days",
+} | {ANY: "at any time"}
 
 #: Reasons for which a delivery is FAILED or EXPIRED.
 REASONS = (
@@ -41,6 +47,10 @@ def _chosen(channel: str, reason: str, hours: str) -> dict[str, Any]:
     }
 
 
+def _hours(chosen: dict[str, Any]) -> int | None:
+    return None if chosen["hours"] == ANY else int(chosen["hours"])
+
+
 @router.get("/dead")
 def dead(
     request: Request,
@@ -57,13 +67,14 @@ def dead(
     chosen = _chosen(channel, reason, hours)
     with connection():
         rows = lists.dead(
-            session.tenant_id, channel=chosen["channel"], reason=chosen["reason"], hours=int(chosen["hours"]),
+            session.tenant_id, channel=chosen["channel"], reason=chosen["reason"], hours=_hours(chosen),
             cursor=cursor,
         )  # fmt: skip
         channels = lists.channel_choices(session.tenant_id)
     return render(
         request, "dead.html", rows=rows, chosen=chosen, channels=channels, reasons=REASONS, hours=HOURS,
         replayed=replayed, skipped=skipped, is_first=cursor is None,
+        is_filtered=bool(chosen["channel"] or chosen["reason"] or _hours(chosen)),
     )  # fmt: skip
 
 
@@ -73,10 +84,11 @@ async def replay_dead(request: Request, session: Admin, form: Posted) -> Respons
     chosen = _chosen(form.get("channel"), form.get("reason"), form.get("hours"))
 
     def run() -> Any:
+        hours = _hours(chosen)
         wanted = Filter(
             channel=chosen["channel"],
             reason=chosen["reason"] or None,
-            since=utcnow() - timedelta(hours=int(chosen["hours"])),
+            since=None if hours is None else utcnow() - timedelta(hours=hours),
         )
         with connection():
             return replay(session.tenant_id, wanted, settings=request.app.state.settings)

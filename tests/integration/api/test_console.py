@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from api.console import figures, lists
 from api.console.session import COOKIE
-from model.database import connection
-from model.tables import Channel
+from model.database import connection, utcnow
+from model.tables import Channel, Delivery, LogEntry
 from tests.integration.api.conftest import TOKEN, session_cookie
 from tests.support.database import make_job
 
@@ -127,3 +129,44 @@ def test_space_at_an_end_of_an_id_makes_it_another_one(sqlite_api: Api) -> None:
     assert "none: user bob </dd>" in client.get(answer.headers["location"], headers=headers).text
     # And a search leaves out what is typed by the way
     assert client.get("/users?q=%20bob%20", headers=headers).text.count("/user?id=bob") == 2
+
+
+def test_a_job_s_page_says_where_its_attempts_are_cut_off(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job with three attempts, and a page that shows two
+    ids = sqlite_api.ids
+    with connection():
+        for attempt in (2, 3):
+            LogEntry.create(
+                tenant_id="acme", job_id=ids["job"], delivery_id=ids["delivery"], channel_id=ids["channel"],
+                sender="webhook", attempt=attempt, outcome="transient", detail=f"attempt no. {attempt}", latency_ms=1.5,
+            )  # fmt: skip
+    for shown, is_cut in ((3, False), (2, True)):
+        monkeypatch.setattr(lists, "ATTEMPTS", shown)
+        page = sqlite_api.client.get(f"/jobs/{ids['job']}", headers=session_cookie()).text
+        # Then it shows the newest in their order, and says that there are more
+        assert page.index("attempt no. 2") < page.index("attempt no. 3")
+        assert (f"Only the newest 2 are here; <code>GET /v1/log?job_id={ids['job']}</code>" in page) is is_cut
+
+
+def test_the_dead_of_any_time_are_found_and_replayed(sqlite_api: Api) -> None:
+    # Given a delivery that failed sixty days ago
+    long_ago = utcnow() - timedelta(days=60)
+    with connection():
+        Delivery.update(finished_at=long_ago).execute()
+    headers = session_cookie("admin")
+
+    def says(query: str) -> str:
+        page = sqlite_api.client.get(f"/dead{query}", headers=headers).text
+        found = re.search('class="empty">([^<]*)', page)
+        return found[1] if found else ""
+
+    # When a filter hides it, the time among them, then the page does not say that all arrived
+    for query in ("", "?hours=720", "?hours=any&reason=rejected", "?hours=any&channel=999"):
+        assert says(query) == "No delivery that failed or expired fits these filters."
+    # And it is found and sent again
+    assert says("?hours=any") == ""
+    answer = sqlite_api.client.post("/dead/replay", data={"csrf": TOKEN, "hours": "any"}, headers=headers)
+    assert answer.headers["location"] == "/dead?hours=any&replayed=1"
+    assert says("?hours=any") == "Nothing here: what was to arrive arrived, or is on its way."
