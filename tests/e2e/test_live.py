@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from admin.keys import create_key
+from receivers import Answer
 from tests.e2e.conftest import Console, Window, serving
 from tests.support.database import KEY, open_test_database
 
@@ -96,3 +97,43 @@ def test_a_look_that_gets_no_answer_ends_and_the_next_one_comes(window: Window, 
             process.send_signal(signal.SIGCONT)
         # Then it looks again by itself.
         own.wait(lambda: own.text("#live-sign") == "Live", "the sign tells")
+
+
+def test_a_clock_of_today_gets_its_day_at_midnight(window: Window, console: Console) -> None:
+    # Given a page of today.
+    console.alert("before-midnight")
+    window.sign_in("read")
+    window.open("/alerts?q=before-midnight")
+    window.wait_text("Live", "#live-sign")
+    year = str(window.run("return new Date().getFullYear()"))
+    window.wait(lambda: year not in window.text("#rows td.when"), "a clock alone")
+
+    # When it is another day, and the page looks at the same rows again.
+    window.run(
+        "const Today = Date; window.Date = class extends Today {"
+        "  constructor(...given) { super(...(given.length ? given : [Today.now() + 2 * 864e5])); }"
+        "}; refresh()"
+    )
+
+    # Then the day is said.
+    window.wait(lambda: year in window.text("#rows td.when"), "the day")
+
+
+def test_a_second_press_while_the_first_waits_for_its_answer_sends_nothing(
+    window: Window, console: Console
+) -> None:
+    # Given a receiver that takes a second.
+    before = len(console.far.webhook.received_for("hook"))
+    console.far.webhook.script("hook", [Answer(delay=1)])
+    window.sign_in()
+    window.open("/channels")
+
+    # When the test is asked for twice.
+    window.run(
+        "const button = document.querySelector(\"button[aria-label='Test hook']\");"
+        "button.click(); setTimeout(() => button.click(), 200)"
+    )
+    window.wait_text("The provider took it", "#test")
+
+    # Then one went out.
+    assert len(console.far.webhook.received_for("hook")) == before + 1

@@ -11,6 +11,8 @@ const IDLE = 60000;
 const PATIENCE = 30000;
 const AGAIN = 5000;
 const REFUSED = 30000;
+// In which a second press sends nothing: it was meant for the first, whose answer takes its time.
+const SENT = 5000;
 
 // A page that answers a form stands at the form's address. Its own is the one to load again, and to give to others.
 const canonical = document.querySelector("link[rel=canonical]");
@@ -27,7 +29,8 @@ function localize(root) {
   for (const each of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(each.dateTime);
     each.title = each.dateTime;
-    each.textContent = (moment.toDateString() === today ? clock : form).format(moment);
+    const words = (moment.toDateString() === today ? clock : form).format(moment);
+    if (each.textContent !== words) each.textContent = words; // which would end a selection
   }
   for (const each of root.querySelectorAll("text[data-time]")) {
     each.textContent = short.format(new Date(each.dataset.time));
@@ -150,6 +153,7 @@ function take(fetched) {
     old.replaceWith(made);
     restore();
   }
+  localize(document); // midnight may have passed: what was drawn today is of another day
   if (sign) {
     delete sign.dataset.beat;
     void sign.offsetWidth; // lets the animation begin anew
@@ -188,9 +192,12 @@ addEventListener("pageshow", (event) => {
 
 // Forms.
 
+let sentAt = -Infinity;
 document.addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
   const asked = event.submitter?.dataset.confirm;
-  if (asked && !confirm(asked)) event.preventDefault();
+  if (event.timeStamp - sentAt < SENT || (asked && !confirm(asked))) event.preventDefault();
+  else sentAt = event.timeStamp;
 });
 
 for (const each of document.querySelectorAll("[data-own-zone]")) {
