@@ -174,6 +174,21 @@ def test_a_subscription_is_stored_known_and_forgotten(window: Window, console: C
     assert console.api("GET", "/v1/users/ivan/devices")["items"] == []
 
 
+def test_a_browser_that_cannot_be_looked_at_is_said(window: Window) -> None:
+    window.sign_in()
+    window.open("/device")
+    window.wait_text("not subscribed", "#device-state")
+    # Given a browser whose record of its subscriptions is broken.
+    failing = "async () => { throw new DOMException('no storage', 'UnknownError'); }"
+    broken = f"PushManager.prototype.getSubscription = {failing}"
+    script = window.command("Page.addScriptToEvaluateOnNewDocument", source=broken)["identifier"]
+    try:
+        window.open("/device")
+        window.wait_text("It did not work: no storage", "#device-state")
+    finally:
+        window.command("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+
+
 def test_a_reader_may_look_but_not_subscribe(window: Window) -> None:
     window.sign_in("read")
     window.open("/device")

@@ -143,6 +143,7 @@ def test_a_cookie_that_was_touched_opens_nothing(console: Console) -> None:
     [
         "https://evil.example",
         "//evil.example",
+        "//[evil.example",
         "/\\evil.example",
         "javascript:alert(1)",
         "/\t/evil.example",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
@@ -179,11 +180,12 @@ def test_a_moment_is_utc_until_the_script_knows_better() -> None:
 # Doors.
 
 
-@given(st.text() | st.builds("/{}".format, st.text(alphabet="/\\.:ab%?#\t\n ")))
+@given(st.text() | st.builds("/{}".format, st.text(alphabet="/\\.:ab[]%?#\t\n ")))
 def test_the_way_on_is_always_inside(address: str) -> None:
     found = inside(address)
     assert found.startswith("/")
     assert not found.startswith(("//", "/\\"))
+    assert urlsplit(found)[:2] == ("", "")  # no scheme, no host
 
 
 @given(

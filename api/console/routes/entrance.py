@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
@@ -30,12 +29,7 @@ router = APIRouter(route_class=Page, include_in_schema=False)
 
 def inside(address: str) -> str:
     """An address of ours to go on to, or the overview for any other: nobody is sent elsewhere from here."""
-    parts = urlsplit(address)
-    is_ours = (
-        address.startswith("/")
-        and not address.startswith(("//", "/\\"))
-        and not (parts.scheme or parts.netloc)
-    )
+    is_ours = address.startswith("/") and not address.startswith(("//", "/\\"))
     return address if is_ours and address.isprintable() else "/"
 
 

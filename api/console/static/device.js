@@ -153,7 +153,8 @@
     event.preventDefault();
     subscribe();
   });
-  byId("device-try").addEventListener("click", tryHere);
+  const orSay = (promise) => promise.catch((error) => say("bad", explain(error)));
+  byId("device-try").addEventListener("click", () => orSay(tryHere()));
   byId("device-unsubscribe")?.addEventListener("click", unsubscribe);
-  look();
+  orSay(look());
 })();
