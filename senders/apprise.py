@@ -28,11 +28,11 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from senders.base import ChannelConfig, Notification, Sender
 from senders.deadline import Deadline, check_deadline
-from senders.http import EXCERPT, redact, url_secrets
 from senders.notes import Notes, links
 from senders.outcomes import Misconfigured, Receipt, Transient
 from senders.reach import UNKNOWN
-from senders.text import body, clip, level, one_line, title
+from senders.redaction import excerpt, url_secrets
+from senders.text import body, level, title
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,7 +159,7 @@ def _notify(notification: Notification[AppriseConfig]) -> Receipt:
         taken = service is not None and service.notify(
             **_texts(notification, service, notes, library), notify_type=_kind(notification, library)
         )
-    said = clip(one_line(redact("; ".join(heard), secrets)), EXCERPT)
+    said = excerpt("; ".join(heard), secrets)
     if service is None:
         raise Misconfigured("no match", said or "Apprise does not understand the URL")
     if not taken:

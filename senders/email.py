@@ -36,12 +36,12 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from senders.base import ChannelConfig, Notification, Sender
 from senders.deadline import Deadline, check_deadline
 from senders.guard import UrlError
-from senders.http import EXCERPT, redact
 from senders.mail_message import compose
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import UNKNOWN, check_host, connect, tls_context, tls_failure
+from senders.redaction import excerpt
 from senders.template import check_template
-from senders.text import clip, one_line
+from senders.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -130,7 +130,7 @@ class _Server:
     allowed_networks: Sequence[Network] | None
 
     def redact(self, text: str) -> str:
-        return clip(one_line(redact(text, (self.password, self.username))), EXCERPT)
+        return excerpt(text, (self.password, self.username))
 
 
 @dataclass(slots=True)

@@ -11,16 +11,14 @@ An answer is judged by `classify`, a failure on the way by senders.http_errors.
 
 from __future__ import annotations
 
-import base64
 import email.utils
-import html
 import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 
 import aiohttp
@@ -35,7 +33,7 @@ from senders.deadline import Deadline
 from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
 from senders.names import Resolver
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
-from senders.text import clip, one_line
+from senders.redaction import excerpt
 from senders.transport import Connector, Transport, forgetful
 
 if TYPE_CHECKING:
@@ -57,16 +55,8 @@ CONNECTIONS_PER_HOST: Final = 256
 KEEPALIVE: Final = 30.0
 """Seconds; below the 60 s after which common servers and load balancers close an idle connection."""
 
-EXCERPT: Final = 200
-"""Characters of an answer that are quoted to people."""
-
-MAX_REDACTED: Final = 4096
-"""Characters of an answer in which secrets are looked for, each of them on its own, on the event loop."""
-
 _HEADERS: Final = {"user-agent": "tocsin", "accept": "*/*", "accept-encoding": "identity"}
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
-_MIN_SECRET: Final = 4
-_URL_SAFE: Final = str.maketrans("+/", "-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +108,7 @@ class Answer:
 
     def excerpt(self, secrets: Iterable[str] = ()) -> str:
         """The start of the body as one line for people, without the secrets that it may echo."""
-        return clip(one_line(redact(self.text, secrets, MAX_REDACTED)), EXCERPT)
+        return excerpt(self.text, secrets)
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:
@@ -172,76 +162,6 @@ def classify(
     if answer.status in misconfigured:
         raise Misconfigured(code, detail)
     raise Rejected(code, detail)
-
-
-def url_secrets(url: str) -> tuple[str, ...]:
-    """The parts of a URL that may be credentials: path segments, query and fragment, whole and by value."""
-    parts = urlsplit(url)
-    found = [url, parts.path, parts.query, parts.fragment]
-    found += [segment for segment in parts.path.split("/") if len(segment) >= 2 * _MIN_SECRET]
-    found += [value for _, value in parse_qsl(parts.query, keep_blank_values=True)]
-    return tuple(found)
-
-
-def redact(text: str, secrets: Iterable[str], limit: int | None = None) -> str:
-    """The text with every secret replaced, also where it comes back in base64 or escaped for a URL, JSON or HTML.
-
-    Args:
-        text: what a far side said.
-        secrets: those shorter than four characters are not looked for.
-        limit: characters of the text that are kept; what they have of a secret that ends behind them is replaced, too.
-    """
-    kept = text[:limit]
-    found: list[tuple[int, int]] = []
-    for spelling in _spellings(secrets):
-        start = kept.find(spelling)
-        while start >= 0:
-            found.append((start, start + len(spelling)))
-            start = kept.find(spelling, start + len(spelling))
-        if len(kept) < len(text) and (start := _cut_off(kept, spelling)) < len(kept):
-            found.append((start, len(kept)))
-    parts: list[str] = []
-    shown = 0
-    for start, end in sorted(found):
-        if start >= shown:
-            parts += (kept[shown:start], "***")
-        shown = max(shown, end)
-    return "".join(parts) + kept[shown:]
-
-
-def _cut_off(text: str, spelling: str) -> int:
-    """Where the spelling begins that the text's end cuts in two; the text's length if there is none."""
-    start = text.find(spelling[0], max(len(text) - len(spelling) + 1, 0))
-    while start >= 0 and not spelling.startswith(text[start:]):
-        start = text.find(spelling[0], start + 1)
-    return len(text) if start < 0 else start
-
-
-def _spellings(secrets: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for secret in set(secrets):
-        plain = unquote(secret)
-        known = {secret, plain, quote(plain), quote(plain, safe=""), quote_plus(plain)}
-        known |= _base64_spellings(secret) | _base64_spellings(plain)
-        for spelling in known:
-            found |= {spelling, spelling.replace("/", "\\/"), html.escape(spelling)}
-    return {spelling for spelling in found if len(spelling) >= _MIN_SECRET}
-
-
-def _base64_spellings(plain: str) -> set[str]:
-    """The secret in base64 (RFC 4648, 4 and 5) alone, and what never changes where it stands in longer data.
-
-    So it comes back from a server that quotes AUTH LOGIN, AUTH PLAIN or Basic credentials: three bytes make
-    four characters, hence a secret looks different behind 0, 1 and 2 bytes, and the same but for its ends.
-    """
-    data = plain.encode()
-    if len(data) < _MIN_SECRET:
-        return set()
-    found = {base64.b64encode(data).decode()}
-    for before, first in ((0, 0), (1, 2), (2, 3)):
-        end = (before + len(data)) * 8 // 6
-        found.add(base64.b64encode(bytes(before) + data).decode()[first:end])
-    return found | {spelling.translate(_URL_SAFE) for spelling in found}
 
 
 class HttpClient:

@@ -23,9 +23,10 @@ from pydantic import AfterValidator, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import check_url
-from senders.http import Answer, classify, url_secrets
+from senders.http import Answer, classify
 from senders.notes import Notes, links
 from senders.outcomes import Misconfigured, Receipt
+from senders.redaction import url_secrets
 from senders.text import body, level, one_line, rfc3339, title, to_json
 
 MAX_EVENT: Final = 512_000

@@ -33,9 +33,10 @@ from slack_sdk.models.blocks import (
 from senders.base import ChannelConfig, Notification, Sender
 from senders.deadline import Deadline
 from senders.guard import check_secret_url
-from senders.http import Answer, classify, url_secrets
+from senders.http import Answer, classify
 from senders.notes import Notes, links
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
+from senders.redaction import url_secrets
 from senders.text import body, clip, facts, one_line, symbol, title, to_json
 
 MAX_HEADER: Final = HeaderBlock.text_max_length

@@ -22,8 +22,9 @@ from pydantic import AfterValidator, SecretStr
 
 from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import check_secret_url
-from senders.http import Answer, classify, url_secrets
+from senders.http import Answer, classify
 from senders.notes import Notes, links
+from senders.redaction import url_secrets
 from senders.text import body, facts, json_length, level, one_line, symbol, title, to_json
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ from standardwebhooks import Webhook
 
 from senders.base import ChannelConfig, Notification, Sender
 from senders.guard import check_secret_url
-from senders.http import classify, url_secrets
+from senders.http import classify
 from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt
+from senders.redaction import url_secrets
 from senders.text import body, clean, clip, json_length, one_line, rfc3339, title, to_json
 
 MAX_BODY: Final = 20_000

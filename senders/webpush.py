@@ -24,10 +24,11 @@ from pywebpush import WebPusher, WebPushException
 
 from senders.base import Sender
 from senders.devices import check_keys
-from senders.http import classify, url_secrets
+from senders.http import classify
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, TargetGone
 from senders.push import PushConfig
 from senders.push_content import fit, rings
+from senders.redaction import url_secrets
 from senders.text import to_json
 
 if TYPE_CHECKING:

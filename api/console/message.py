@@ -26,12 +26,12 @@ from senders import apns, fcm, mqtt, webpush
 from senders.base import Device as Target
 from senders.base import Notification
 from senders.email import EmailSender, sender_address
-from senders.http import url_secrets
 from senders.mail_message import compose
 from senders.notes import Notes
 from senders.outcomes import SendError
 from senders.pagerduty import PagerDutySender
 from senders.push_content import fit
+from senders.redaction import url_secrets
 from senders.registry import sender_of
 from senders.slack import SlackSender
 from senders.snmp import SnmpSender

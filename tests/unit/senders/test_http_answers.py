@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senders.http import (
-    MAX_REDACTED,
-    MAX_RETRY_AFTER,
-    Answer,
-    classify,
-    parse_retry_after,
-    redact,
-    url_secrets,
-)
+from senders.http import MAX_RETRY_AFTER, Answer, classify, parse_retry_after
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
+from senders.redaction import url_secrets
 from tests.unit.senders.support import CANARY, client, receiving
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NOW = datetime(2026, 11, 3, 20, 0, tzinfo=UTC)
 
@@ -126,82 +115,6 @@ def test_excerpts_are_short_clean_and_redacted() -> None:
     assert CANARY not in excerpt
     assert len(excerpt) <= 200
     assert Answer(400, {}, f"got {url}".encode()).excerpt(url_secrets(url)) == "got ***"
-
-
-@given(
-    st.text(min_size=6, max_size=40),
-    st.binary(max_size=10),
-    st.binary(max_size=10),
-    st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]),
-)
-def test_a_secret_is_redacted_in_base64_wherever_it_stands(
-    secret: str, before: bytes, after: bytes, encode: Callable[[bytes], bytes]
-) -> None:
-    text = encode(before + secret.encode() + after).decode()
-    redacted = redact(text, [secret])
-    # What is left on either side is at most two characters that also hold bits of the secret.
-    left, _, right = redacted.partition("***")
-    assert "***" in redacted
-    assert len(left) + len(right) <= len(encode(before)) + len(encode(after)) + 4
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        "QUxJQ0VkXw==",
-        base64.b64encode(b"\0alice-in-chains\0wonder/land?>").decode(),
-        "Basic YWxpY2UtaW4tY2hhaW5zOng=",
-    ],
-)
-def test_credentials_that_a_server_quotes_are_not_repeated(said: str) -> None:
-    redacted = redact(f"535 no: {said}", ["alice-in-chains", "wonder/land?>", "ALICEd_"])
-    assert "***" in redacted
-    for part in re.findall(r"[A-Za-z0-9+/]{8,}", redacted):
-        assert b"alice" not in base64.b64decode(part + "=" * (-len(part) % 4)).lower()
-        assert b"land" not in base64.b64decode(part + "=" * (-len(part) % 4)).lower()
-
-
-@given(st.text(min_size=4, max_size=40), st.text(), st.text())
-def test_a_secret_is_redacted_wherever_it_stands(secret: str, before: str, after: str) -> None:
-    assert secret not in redact(before + secret + after, [secret]) or secret in "*" * 40
-
-
-@pytest.mark.parametrize("shown", [0, 1, 3, 20, 100, 240, 4096])
-@pytest.mark.parametrize("filler", ["_", "wonderland", "👍"])
-def test_a_secret_at_the_end_of_what_is_read_is_not_shown_in_part(shown: int, filler: str) -> None:
-    """Also where another secret stands within it, or over its end, and is looked for by itself."""
-    secret = "alice-" + "k5-in-wonderland-" * 12 + "and-behind-the-looking-glass"
-    others = ["wonderland", "alice-k5-in", "ass" + secret[:9]]
-    before = (filler * min(50, (4096 - shown) // len(filler))).rjust(4096 - shown, "_")
-    redacted = redact(before + secret * 20, [*others, secret], 4096)
-    assert len(redacted) <= 4096 + len("***")
-    assert set(redacted) <= set("_*👍")
-
-
-def test_a_cut_that_halves_no_secret_costs_nothing() -> None:
-    assert redact("ab" * 10, ["canary"], 7) == "abababa"
-    assert redact("abc", ["bcde"], 3) == "abc"
-    assert redact("abcx", ["bcde"], 3) == "a***"
-    assert redact("abcx", ["bcde"]) == "abcx"
-
-
-def test_few_characters_are_searched_for_the_many_words_of_a_channels_headers() -> None:
-    """It is done on the event loop: some milliseconds, where the whole body took seconds."""
-
-    class Counting(str):
-        __slots__ = ()
-        searched = 0
-
-        def __getitem__(self, key: Any) -> Counting:
-            return Counting(str.__getitem__(self, key))
-
-        def find(self, *args: Any) -> int:
-            Counting.searched += len(self)
-            return str.find(self, *args)
-
-    words = [f"{number:04x}" for number in range(8192 // 5)]
-    redact(Counting("z" * 65_536), words, MAX_REDACTED)
-    assert 0 < Counting.searched <= 2 * 12 * len(words) * MAX_REDACTED
 
 
 def test_an_excerpt_is_made_of_the_beginning_alone() -> None:
