@@ -2,8 +2,9 @@
 
 Set-up: a P-256 key pair of our own (`openssl ecparam -name prime256v1 -genkey -noout`), its private half as
 TOCSIN_VAPID_PRIVATE_KEY_FILE or as the channel's `webpush`, with a mailto: or https: subject at which push
-services can reach the operator. Facts: RFC 8030 (the request), RFC 8291 (encryption), RFC 8292 (VAPID), and
-for errno https://mozilla-services.github.io/autopush-rs/errors.html.
+services can reach the operator. Facts: RFC 8030 (the request), RFC 8291 (encryption), RFC 8292 (VAPID); for errno
+https://mozilla-services.github.io/autopush-rs/errors.html; for 406 and the X-WNS headers of Edge's service
+https://learn.microsoft.com/windows/apps/windows-app-sdk/notifications/push-notifications/troubleshooting.
 
 Encrypting one message takes 0.1 ms and signing 0.04 ms (measured, 2,600 bytes): that stays on the event loop.
 """
@@ -25,10 +26,10 @@ from pywebpush import WebPusher, WebPushException
 from senders.base import Sender
 from senders.devices import check_keys
 from senders.http import classify
-from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, TargetGone
+from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, TargetGone, Transient
 from senders.push import PushConfig
 from senders.push_content import fit, rings
-from senders.redaction import url_secrets
+from senders.redaction import excerpt, url_secrets
 from senders.text import to_json
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ MAX_PLAINTEXT: Final = 2700
 
 MAX_TTL: Final = 2_419_200
 """Seconds: four weeks, beyond which no push service keeps a message."""
+
+MIN_TTL: Final = 1
+"""Second. Edge's service answers 400 to 0 (https://github.com/web-push-libs/pywebpush/issues/162)."""
 
 _URGENCY: Final = ("low", "low", "normal", "high")
 _ERRNO_BAD_KEYS: Final = 110
@@ -134,7 +138,7 @@ class WebPushSender(Sender[PushConfig]):
             "authorization": vapid.header(endpoint),
             "content-encoding": "aes128gcm",
             "content-type": "application/octet-stream",
-            "ttl": str(min(max(left, 0), MAX_TTL)),
+            "ttl": str(min(max(left, MIN_TTL), MAX_TTL)),
             "topic": notification.thread,
             "urgency": "high" if rings(notification) else _URGENCY[min(max(notification.severity, 0), 3)],
         }
@@ -187,7 +191,9 @@ def _classify(answer: Answer, endpoint: str, note: str | None) -> Receipt:
     if answer.ok:
         return classify(answer, note=note)
     # The endpoint is a capability, and the Location of a message too: neither is quoted.
-    said = answer.excerpt(url_secrets(endpoint))
+    secrets = url_secrets(endpoint)
+    # Edge's service gives its reason in a header, and no body.
+    said = answer.excerpt(secrets) or excerpt(answer.headers.get("x-wns-error-description", ""), secrets)
     errno = parsed.get("errno") if isinstance(parsed := answer.json(), dict) else None
     if answer.status in {404, 410}:
         raise TargetGone(answer.code, "the subscription has ended")
@@ -195,4 +201,6 @@ def _classify(answer: Answer, endpoint: str, note: str | None) -> Receipt:
         raise TargetGone(answer.code, f"the subscription's keys are refused: {said}")
     if answer.status in {401, 403}:
         raise Misconfigured(answer.code, f"the push service refuses our VAPID key or subject: {said}")
+    if answer.status == 406:  # noqa: PLR2004  # Not Acceptable, with which Edge's service throttles
+        raise Transient(answer.code, said, retry_after=answer.retry_after())
     return classify(answer, detail=said)

@@ -80,6 +80,7 @@ ROWS: list[tuple[int, bytes, type[SendError]]] = [
     (401, b"", Misconfigured),
     (403, b"", Misconfigured),
     (404, b"", TargetGone),
+    (406, b"", Transient),
     (408, b"", Transient),
     (410, b"", TargetGone),
     (413, b"", Rejected),
@@ -99,6 +100,15 @@ async def test_outcome_table(status: int, body: bytes, kind: type[SendError]) ->
     assert caught.value.code.startswith(str(status))
     if isinstance(caught.value, Transient):
         assert caught.value.retry_after == 9
+
+
+async def test_edges_service_gives_its_reason_in_a_header() -> None:
+    said = "Ttl value conflicts with X-WNS-Cache-Policy, /push/canary-capability"
+    headers = {"X-WNS-Status": "dropped", "X-WNS-Error-Description": said}
+    async with receiving(status=400, body=b"", headers=headers) as service, sending() as sender:
+        with pytest.raises(Rejected, match="Ttl value conflicts with X-WNS-Cache-Policy") as caught:
+            await sender.send(web(Browser().device(service.url)))
+    assert "canary-capability" not in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
@@ -166,7 +176,7 @@ async def test_what_has_expired_is_not_kept_by_the_service() -> None:
     async with receiving(status=201) as service, sending() as sender:
         past = datetime.now(UTC) - timedelta(seconds=5)
         await sender.send(web(Browser().device(service.url), expires_at=past))
-    assert service.requests[0].headers["ttl"] == "0"
+    assert service.requests[0].headers["ttl"] == "1"  # Edge's service refuses 0
 
 
 @given(text=st.text(max_size=5000) | st.text('🔥\\"\x00é', min_size=700, max_size=2000))
