@@ -4,12 +4,14 @@ Every mail of one alert names the same root in References and In-Reply-To, so th
 events as one thread; the Message-ID is the same for every attempt, so that a mailbox can drop a repeat.
 
 Facts: RFC 5322 3.6.4 (identification fields), RFC 3834 5 (Auto-Submitted keeps vacation replies away),
-RFC 2046 5.1.4 (alternatives, best one last), RFC 2047 2 (encoded words).
+RFC 2046 5.1.4 (alternatives, best one last), RFC 2047 2 (encoded words and their lines), RFC 5322 2.2.3 (folding).
 """
 
 from __future__ import annotations
 
 import html
+import textwrap
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 MAX_SUBJECT: Final = 200
 MAX_SENDER: Final = 60
-"""Characters of the From address's name; one longer than a line Python may fold at a blank line, where headers end."""
+"""Characters of the From address's name."""
+
+MAX_LINE: Final = 76
+"""Characters of a header's line that has an encoded word (RFC 2047, 2); other lines are kept to it, too."""
 
 MAX_BODY: Final = 20_000
 """Characters of the alert's message; longer mails are attachments in disguise."""
@@ -91,16 +96,16 @@ def compose(
     subject = _subject(subject_template, notification, notes) or heading
 
     # 7bit: not every server takes 8BITMIME, and what goes through one signed stays as it was signed.
-    message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))
-    message["Message-ID"] = f"<{notification.id}@{sender.domain}>"
+    message = EmailMessage(policy=SMTP.clone(cte_type="7bit", refold_source="none"))
+    _add(message, "Message-ID", f"<{notification.id}@{sender.domain}>")
     root = f"<{notification.thread}@{sender.domain}>"
-    message["In-Reply-To"] = root
-    message["References"] = root
+    _add(message, "In-Reply-To", root)
+    _add(message, "References", root)
     message["Date"] = notification.accepted_at
     name = notes.clip("sender", _literal(sender.display_name), MAX_SENDER)
-    message["From"] = Address(name, sender.username, sender.domain)
-    message["To"] = [Address(addr_spec=recipient) for recipient in recipients]
-    message["Subject"] = notes.clip("subject", _literal(subject), MAX_SUBJECT)
+    _add(message, "From", _mailbox(name, sender))
+    _add(message, "To", ", ".join(recipients))
+    _add(message, "Subject", _encoded(notes.clip("subject", _literal(subject), MAX_SUBJECT)))
     message["Auto-Submitted"] = "auto-generated"
     tenant = notes.clip("tenant", one_line(notification.tenant_id), MAX_NAME)
     footer = f"{notification.event} · {tenant} · job {notification.job_id}"
@@ -110,11 +115,42 @@ def compose(
     return message, notes.detail
 
 
+def _add(message: EmailMessage, name: str, text: str) -> None:
+    """Add a header of ASCII text, folded at its spaces; a word that is longer than a line stays whole.
+
+    EmailMessage would fold it, too, but it loses the space between two encoded words or glues them together
+    (https://github.com/python/cpython/issues/144156), encodes a long word, be it a message id, and decodes what
+    looks encoded, with the line breaks in it (CVE-2024-6923).
+    """
+    first = f"{name}: "
+    lines = textwrap.wrap(
+        text,
+        MAX_LINE,
+        initial_indent=first,
+        subsequent_indent=" ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    message.set_raw(name, "\r\n".join(lines).removeprefix(first))
+
+
+def _encoded(text: str) -> str:
+    """ASCII as it is; else encoded words with a space between them, each of which fits behind "Subject: "."""
+    return text if text.isascii() else Header(text, "utf-8", MAX_LINE, "Subject").encode(linesep="")
+
+
+def _mailbox(name: str, address: Address) -> str:
+    """The address under a name, which is quoted where it is ASCII, and encoded where it is not."""
+    if name.isascii():
+        return str(Address(name, address.username, address.domain))
+    return f"{_encoded(name)} <{address.addr_spec}>"
+
+
 def _literal(text: str) -> str:
     """One line for a header, without the beginning of an encoded word.
 
-    EmailMessage decodes encoded words in what it is given, and Python below 3.11.10 writes the line breaks inside
-    them as they are (CVE-2024-6923): an alert could add headers, and a body of its own.
+    Who reads it would decode that, and Python below 3.11.10 then writes the line breaks inside it as they are
+    (CVE-2024-6923): an alert could add headers, and a body of its own.
     """
     return text.replace("=?", "= ?")
 

@@ -6,7 +6,9 @@ import base64
 import email.policy
 import re
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.headerregistry import Address
+from email.utils import parseaddr
 from html.parser import HTMLParser
 from typing import Any
 
@@ -17,9 +19,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from senders.email import EmailConfig, sender_address
-from senders.mail_message import MAX_SUBJECT, compose
+from senders.mail_message import MAX_LINE, MAX_SENDER, MAX_SUBJECT, compose
 from senders.template import MAX_TEMPLATE, NAMES, check_template
-from senders.text import one_line, words
+from senders.text import clip, one_line, title, words
 from tests.unit.senders.mail_support import AIOSMTPD_WARNINGS, FROM, mail, sender, settings
 from tests.unit.senders.servers_support import mail_server
 from tests.unit.senders.support import notification
@@ -138,12 +140,81 @@ def test_whatever_an_alert_says_makes_one_well_formed_mail(kind: str, said: str,
     assert raw.isascii()
     assert b"\0" not in raw
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)", raw)
-    assert 0 < len(parsed["Subject"]) <= MAX_SUBJECT + 100  # folding may add a space at an encoded word
+    assert 0 < len(parsed["Subject"]) <= MAX_SUBJECT
     html = parsed.get_body(("html",))
     assert html is not None
     tags = _Tags()
     tags.feed(html.get_content())
     assert tags.seen <= {"html", "head", "meta", "title", "body", "div", "h1", "p", "table", "tr", "td"}
+
+
+WORDS = st.lists(
+    st.sampled_from([
+        "water", "Genève", "„Küche“", "[Köln]", "漢字", "😀" * 12,
+        "👩‍👩‍👧", "@edge", "<80", "a@b.example", '"q\\"', ",", ";",
+        "(x)", ".", "=", "?", "=?", "?=", "=?utf-8?q?x?=", "x" * 90, "é" * 90,
+    ]),
+    min_size=1,
+    max_size=30,
+).map(" ".join)  # fmt: skip
+
+
+def _headers(raw: bytes) -> dict[str, bytes]:
+    """Each header as it is in the mail, folded."""
+    found = re.findall(
+        rb"^([\w-]+): (.*(?:\r\n[ \t].*)*)\r$", raw.partition(b"\r\n\r\n")[0] + b"\r\n", re.MULTILINE
+    )
+    return {name.decode(): value for name, value in found}
+
+
+@hypothesis.settings(max_examples=150)
+@given(said=WORDS | TEXTS, name=WORDS | TEXTS)
+@hypothesis.example(said="Critical: machine gate call in 3 Zürich Köln in Zürich room", name="Überwachung")
+@hypothesis.example(said="Porte ouverte: é @home", name="é [x] y")
+def test_what_is_meant_is_what_is_read(said: str, name: str) -> None:
+    sent = notification(EmailConfig(to=("a@b.org",)), alert={"details": {"title": said}})
+    message, _ = compose(
+        sent,
+        sender=Address(one_line(name), addr_spec="tocsin@alerts.example"),
+        recipients=sent.config.to,
+        subject_template=None,
+    )
+    raw = message.as_bytes()
+    headers = _headers(raw)
+    # Then both are read as they were meant
+    subject = clip(title(sent).replace("=?", "= ?"), MAX_SUBJECT)
+    assert message_from_bytes(raw, policy=email.policy.default)["Subject"] == subject
+    # by the older parser, too; email.policy.default keeps a space between two encoded words of a name
+    shown, address = parseaddr(re.sub(rb"\r\n", b"", headers["From"]).decode())
+    assert address == "tocsin@alerts.example"
+    assert str(make_header(decode_header(shown))) == clip(one_line(name).replace("=?", "= ?"), MAX_SENDER)
+    # and each encoded word is whole, on a line that is short enough, and has white space around it (RFC 2047, 2)
+    for header, value in headers.items():
+        for line in f"{header}: {value.decode()}".split("\r\n"):
+            assert len(line) <= MAX_LINE or ("=?" not in line and len(line.split()) <= 2)
+        for word in value.split() if b"=?" in value else ():
+            assert b"=?" not in word or re.fullmatch(rb"=\?utf-8\?[bq]\?[!->@-~]+\?=", word)
+
+
+@pytest.mark.parametrize("length", [20, 60, 180])
+def test_ids_and_addresses_stay_whole_however_long_the_domain_is(length: int) -> None:
+    domain = ".".join(["d" * 59] * (length // 60) + ["alerts", "example"])
+    recipients = tuple(f"{number}{'r' * 50}@{domain}" for number in range(3))
+    sent = notification(EmailConfig(to=recipients))
+    message, _ = compose(
+        sent,
+        sender=Address("Ops", "tocsin", domain),
+        recipients=recipients,
+        subject_template="x" * 100 + " y",
+    )
+    raw = message.as_bytes()
+    headers = _headers(raw)
+    assert headers["Message-ID"] == f"<{sent.id}@{domain}>".encode()
+    assert headers["References"] == headers["In-Reply-To"] == f"<{sent.thread}@{domain}>".encode()
+    assert headers["Subject"] == b"x" * 100 + b" y" or headers["Subject"] == b"x" * 100 + b"\r\n y"
+    parsed = message_from_bytes(raw, policy=email.policy.default)
+    assert [each.addr_spec for each in parsed["To"].addresses] == list(recipients)
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
 
 
 def _encoded_word(text: str, charset: str, encoding: str) -> str:
