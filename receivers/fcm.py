@@ -45,6 +45,7 @@ _SCOPES = {
 _LONGEST_ASSERTION = 3600  # seconds from iat to exp
 _REGISTRATION_TOKEN = re.compile(r"[\w:-]{16,4096}", re.ASCII)
 _FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+_UNKNOWN_DEVICE = "The registration token is not a valid FCM registration token"
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 # FCM's error code -> google.rpc status; and the usual error code of an HTTP status.
 _RPC_STATUS = {
@@ -235,10 +236,9 @@ class Fcm(HttpReceiver):
         if violations:
             arrival.refusal = arrival.refusal or _invalid(violations)
         elif not _REGISTRATION_TOKEN.fullmatch(arrival.target):
-            text = "The registration token is not a valid FCM registration token"
             field = "message.fid" if "fid" in document["message"] else "message.token"
-            arrival.problems.append(f"{field}: {text}")
-            arrival.refusal = arrival.refusal or _invalid([(field, text)], fcm_error=True)
+            arrival.problems.append(f"{field}: {_UNKNOWN_DEVICE}")
+            arrival.refusal = arrival.refusal or _invalid([(field, _UNKNOWN_DEVICE)], fcm_error=True)
         elif (size := message_size(document["message"])) > LARGEST_MESSAGE:
             text = f"Message is too big: {size} bytes, at most {LARGEST_MESSAGE}"
             arrival.problems.append(f"message: {text}")
@@ -271,7 +271,9 @@ class Fcm(HttpReceiver):
         code = reason or _USUAL_CODE.get(status)
         if code not in _RPC_STATUS:
             return _front_refusal(status, code or "The service is currently unavailable.")
-        details = [{"@type": _FCM_ERROR, "errorCode": code}]
+        details: list[dict[str, Any]] = [{"@type": _FCM_ERROR, "errorCode": code}]
+        if code == "INVALID_ARGUMENT":
+            details.append(_bad_request([("message.token", _UNKNOWN_DEVICE)]))
         return _error(status, f"Ordered: {code}", _RPC_STATUS[code], details, reason=code)
 
 
@@ -302,6 +304,10 @@ def _invalid(violations: list[tuple[str, str]], *, fcm_error: bool = False) -> R
     details: list[dict[str, Any]] = (
         [{"@type": _FCM_ERROR, "errorCode": "INVALID_ARGUMENT"}] if fcm_error else []
     )
-    fields = [{"field": where, "description": what} for where, what in violations]
-    details.append({"@type": _BAD_REQUEST, "fieldViolations": fields})
+    details.append(_bad_request(violations))
     return _error(400, violations[0][1], "INVALID_ARGUMENT", details)
+
+
+def _bad_request(violations: list[tuple[str, str]]) -> dict[str, Any]:
+    fields = [{"field": where, "description": what} for where, what in violations]
+    return {"@type": _BAD_REQUEST, "fieldViolations": fields}

@@ -179,6 +179,18 @@ def _error_code(answer: Answer) -> str | None:
     return None
 
 
+def _names_more_than_the_token(answer: Answer) -> bool:
+    """Whether Google's API names what is wrong (google.rpc.BadRequest), and that is not the token alone."""
+    for detail in _details(answer):
+        if str(detail.get("@type", "")).endswith("google.rpc.BadRequest"):
+            found = detail.get("fieldViolations")
+            violations = found if isinstance(found, list) else []
+            fields = {each.get("field") if isinstance(each, dict) else None for each in violations}
+            if fields != {"message.token"}:
+                return True
+    return False
+
+
 def _classify(answer: Answer, account: ServiceAccount, note: str | None) -> Receipt:
     """What an answer means; rows as in FCM's ErrorCode."""
     word = _error_code(answer)
@@ -198,8 +210,8 @@ def _classify(answer: Answer, account: ServiceAccount, note: str | None) -> Rece
         raise TargetGone(code, f"the token is not of the project {account.project}")
     if word == "INVALID_ARGUMENT":
         # Our own message has passed schema and size, so that only the token is left to be wrong; unless FCM
-        # names the field that it means.
-        if any(str(detail.get("@type", "")).endswith("google.rpc.BadRequest") for detail in _details(answer)):
+        # names another field (recorded answers: https://bloomberg.github.io/pushiko/fcm_responses).
+        if _names_more_than_the_token(answer):
             raise Rejected(code, answer.excerpt())
         raise TargetGone(code, "no token of this kind")
     if word == "QUOTA_EXCEEDED" or answer.status == 429:  # noqa: PLR2004  # Too Many Requests

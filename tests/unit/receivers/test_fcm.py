@@ -231,6 +231,7 @@ def test_an_assertion_of_another_key_or_grant_type_is_no_grant(far: FarSide, htt
     ("answer", "status", "code"),
     [
         (Answer(dead=True), 404, "UNREGISTERED"),
+        (Answer(400), 400, "INVALID_ARGUMENT"),
         (Answer(403), 403, "SENDER_ID_MISMATCH"),
         (Answer(429), 429, "QUOTA_EXCEEDED"),
         (Answer(500), 500, "INTERNAL"),
@@ -246,6 +247,14 @@ def test_ordered_errors_have_googles_form(
     assert response.status_code == response.json()["error"]["code"] == status
     assert response.json()["error"]["details"][0]["errorCode"] == code
     assert far.fcm.received[0].reason == code
+
+
+def test_an_ordered_invalid_argument_is_of_the_token(
+    far: FarSide, send: Callable[..., httpx.Response]
+) -> None:
+    far.fcm.script("*", [Answer(400)])
+    _, bad_request = send().json()["error"]["details"]
+    assert [each["field"] for each in bad_request["fieldViolations"]] == ["message.token"]
 
 
 def test_googles_front_answers_without_fcm_error(far: FarSide, send: Callable[..., httpx.Response]) -> None:

@@ -39,11 +39,21 @@ def fcm_error(status: int, word: str, *more: dict[str, Any]) -> dict[str, Any]:
     return error(status, {"@type": FCM_ERROR, "errorCode": word}, *more)
 
 
-VIOLATION = {"@type": BAD_REQUEST, "fieldViolations": [{"field": "message.data", "description": "d"}]}
+def violation(*fields: str) -> dict[str, Any]:
+    return {"@type": BAD_REQUEST, "fieldViolations": [{"field": name, "description": "d"} for name in fields]}
+
+
+VIOLATION = violation("message.data")
 
 ROWS: list[tuple[int, Any, type[SendError]]] = [
     (400, fcm_error(400, "INVALID_ARGUMENT"), TargetGone),
     (400, fcm_error(400, "INVALID_ARGUMENT", VIOLATION), Rejected),
+    (400, fcm_error(400, "INVALID_ARGUMENT", violation("message.token")), TargetGone),
+    (400, fcm_error(400, "INVALID_ARGUMENT", violation("message.token", "message.data")), Rejected),
+    (400, fcm_error(400, "INVALID_ARGUMENT", violation("message.token"), VIOLATION), Rejected),
+    (400, fcm_error(400, "INVALID_ARGUMENT", {"@type": BAD_REQUEST, "fieldViolations": 1}), Rejected),
+    (400, fcm_error(400, "INVALID_ARGUMENT", violation()), Rejected),
+    (400, fcm_error(400, "INVALID_ARGUMENT", {"@type": BAD_REQUEST, "fieldViolations": [1]}), Rejected),
     (400, error(400, VIOLATION), Rejected),
     (400, "no json", Rejected),
     (401, fcm_error(401, "THIRD_PARTY_AUTH_ERROR"), Misconfigured),
