@@ -44,6 +44,7 @@ _MISCONFIGURED: Final = frozenset({401, 403, 404, 410})
 _EVENT_STYLES: Final = {"ACKNOWLEDGED": "emphasis", "CLOSED": "good"}
 _LEVEL_STYLES: Final = {"info": "accent", "warning": "warning", "error": "warning", "critical": "attention"}
 _WORD: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_MARKDOWN: Final = re.compile(r"[\\`*_\[\]]")
 
 
 class TeamsConfig(ChannelConfig):
@@ -105,15 +106,25 @@ def _message(notification: Notification[TeamsConfig]) -> tuple[bytes, str | None
     return to_json(_envelope(card)), notes.detail
 
 
+def _fact(text: str) -> str:
+    """Text that stays text in a fact, which is read as Markdown: a link could say one thing and go to another.
+
+    Title and value alike: https://learn.microsoft.com/adaptive-cards/authoring-cards/text-features. What the card
+    has besides are text runs, which need no escape.
+    """
+    return _MARKDOWN.sub(r"\\\g<0>", text)
+
+
 def _rows(notification: Notification[TeamsConfig], notes: Notes) -> list[dict[str, str]]:
     """The facts that fit."""
     found = facts(notification)
     rows: list[dict[str, str]] = []
     room = MAX_FACTS
     for name, value in found:
-        # Facts are read as Markdown: a bracket could begin a link that says one thing and goes to another.
-        shown = notes.clip("details", value, MAX_FACT).replace("[", "\\[")
-        row = {"title": notes.clip("details", name, MAX_FACT), "value": shown}
+        row = {
+            "title": _fact(notes.clip("details", name, MAX_FACT)),
+            "value": _fact(notes.clip("details", value, MAX_FACT)),
+        }
         room -= len(to_json(row)) + 1
         if room < 0:
             notes.add(f"{len(found) - len(rows)} details left out")
