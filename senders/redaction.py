@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
@@ -41,7 +42,7 @@ def url_secrets(url: str) -> tuple[str, ...]:
 
 
 def redact(text: str, secrets: Iterable[str], limit: int | None = None) -> str:
-    """The text with every secret replaced, also where it comes back in base64 or escaped for a URL, JSON or HTML.
+    """The text with every secret replaced, also where it comes back in base64 or escaped for URL, JSON, HTML or Python.
 
     Args:
         text: what a far side said.
@@ -49,9 +50,11 @@ def redact(text: str, secrets: Iterable[str], limit: int | None = None) -> str:
         limit: characters of the text that are kept; what they have of a secret that ends behind them is replaced, too.
     """
     kept = text[:limit]
+    # Nearly all of thousands of spellings are told to be absent by their first letters, without a search.
+    beginnings = {kept[start : start + _MIN_SECRET] for start in range(len(kept))}
     found: list[tuple[int, int]] = []
     for spelling in _spellings(secrets):
-        start = kept.find(spelling)
+        start = kept.find(spelling) if spelling[:_MIN_SECRET] in beginnings else -1
         while start >= 0:
             found.append((start, start + len(spelling)))
             start = kept.find(spelling, start + len(spelling))
@@ -75,11 +78,16 @@ def _cut_off(text: str, spelling: str) -> int:
 
 
 def _spellings(secrets: Iterable[str]) -> set[str]:
+    """Each secret as it may come back: as it is, escaped, quoted in JSON or by Python's repr, and in base64."""
     found: set[str] = set()
-    for secret in set(secrets):
+    for secret in {secret for secret in secrets if len(secret.encode()) >= _MIN_SECRET}:
         plain = unquote(secret)
         known = {secret, plain, quote(plain), quote(plain, safe=""), quote_plus(plain)}
-        known |= _base64_spellings(secret) | _base64_spellings(plain)
+        for each in {secret, plain}:
+            known |= _base64_spellings(each)
+            if not (each.isascii() and each.isalnum()):
+                literals = json.dumps(each), json.dumps(each, ensure_ascii=False), repr(each)
+                known |= {literal[1:-1] for literal in literals}
         for spelling in known:
             found |= {spelling, spelling.replace("/", "\\/"), html.escape(spelling)}
     return {spelling for spelling in found if len(spelling) >= _MIN_SECRET}

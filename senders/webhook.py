@@ -49,6 +49,7 @@ SECRET_BYTES: Final = (24, 64)
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _VALUE: Final = re.compile(r"[!-~]([\t -~]*[!-~])?")  # RFC 9110, 5.5, without obs-text
+_WORD_BREAK: Final = re.compile(r'[\s"]+')
 _SIGNING: Final = "webhook-"
 # What frames the message, belongs to the connection, or would contradict the body.
 _OURS: Final = frozenset({
@@ -213,8 +214,9 @@ def _largest(details: Mapping[str, Any], excess: int) -> dict[str, int]:
 
 
 def _secrets(config: WebhookConfig) -> tuple[str, ...]:
-    """Everything that an answer must not be quoted with, the words of "Bearer TOKEN" one by one."""
+    """Everything that an answer must not be quoted with, each word of "Bearer TOKEN" and what stands in quotes, too."""
     values = [value.get_secret_value() for value in config.headers.values()]
     signing = config.secret.get_secret_value().split() if config.secret else []
-    words = [word for value in values for word in value.split()]
-    return (*url_secrets(config.url.get_secret_value()), *values, *words, *signing)
+    words = [word for value in values for word in _WORD_BREAK.split(value)]
+    quoted = [text.strip() for value in values for text in value.split('"')[1::2]]
+    return (*url_secrets(config.url.get_secret_value()), *values, *words, *quoted, *signing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,13 @@ def test_credentials_that_a_server_quotes_are_not_repeated(said: str) -> None:
 @given(st.text(min_size=4, max_size=40), st.text(), st.text())
 def test_a_secret_is_redacted_wherever_it_stands(secret: str, before: str, after: str) -> None:
     assert secret not in redact(before + secret + after, [secret]) or secret in "*" * 40
+
+
+@given(st.text(alphabet=st.sampled_from("\"'\\/&ab é👍\t"), min_size=4, max_size=40))
+def test_a_secret_is_redacted_as_json_and_python_quote_it(secret: str) -> None:
+    for quoted in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
+        redacted = redact(f"{{x: {quoted}}}", [secret])
+        assert re.fullmatch(r"\{x: [\"']?\*\*\*[\"']?\}", redacted)
 
 
 @pytest.mark.parametrize("shown", [0, 1, 3, 20, 100, 240, 4096])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from standardwebhooks import Webhook
 
 from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
-from senders.webhook import MAX_BODY, WebhookConfig, WebhookSender, _fit
+from senders.redaction import redact
+from senders.webhook import MAX_BODY, WebhookConfig, WebhookSender, _fit, _secrets
 from tests.unit.senders.support import (
     ALERT,
     CANARY,
@@ -118,6 +120,25 @@ async def test_a_receiver_that_echoes_everything_puts_no_secret_into_the_record(
         assert (
             CANARY not in f"{got!r} {got} {config!r} {config} {notification(config)!r} {config.model_dump()}"
         )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f'Token token="{CANARY}"',
+        f'Digest username="u", response="{CANARY}", uri="/in"',
+        f'Digest realm="a b", response="x {CANARY}\\"y"',
+        f'SE"CR\\ET{CANARY}',
+        f"it's\\{CANARY}",
+    ],
+)
+def test_a_header_with_quotes_is_masked_however_the_answer_quotes_it(value: str) -> None:
+    config = WebhookConfig.model_validate(
+        {"url": "https://example.org/in", "headers": {"Authorization": value}}
+    )
+    headers = {"authorization": value}
+    for said in (json.dumps(headers), str(headers), *value.split('"')):
+        assert CANARY not in redact(said, _secrets(config))
 
 
 # Size.
