@@ -12,7 +12,7 @@ they make. MQTT 5 brokers also get the content type, the notification's id and t
 an expiry; a broker that refuses version 5 is spoken to in 3.1.1.
 
 Facts: https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html 2.4 (reason codes), 3.3.2.3
-(properties), 4.7 (topics); MQTT 3.1.1, 3.1.2.2 (what an old broker answers to version 5)
+(properties); MQTT 3.1.1, 3.1.2.2 (what an old broker answers to version 5)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import aiomqtt
 import certifi
@@ -33,15 +33,15 @@ from aiomqtt.exceptions import MqttCodeError
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from senders.base import ChannelConfig, Notification, Sender
+from senders.base import Notification, Sender
 from senders.deadline import Deadline
 from senders.http_errors import CONNECT_TIMEOUT
+from senders.mqtt_config import MqttConfig
 from senders.mqtt_connection import Connection
 from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
-from senders.reach import UNKNOWN, addresses, check_host, tls_failure, unconnected
+from senders.reach import UNKNOWN, addresses, tls_failure, unconnected
 from senders.text import body, clean, json_length, one_line, rfc3339, title, to_json
 
 if TYPE_CHECKING:
@@ -52,9 +52,6 @@ MAX_PAYLOAD: Final = 20_000
 """Bytes, as for a webhook."""
 
 MAX_TITLE: Final = 1000
-
-MAX_TOPIC: Final = 1024
-"""Bytes; MQTT takes 65,535, brokers and dashboards less."""
 
 MAX_CLIENTS: Final = 256
 """Connections that a process keeps open."""
@@ -76,48 +73,6 @@ _MISCONFIGURED: Final = frozenset({129, 130, 132, 133, 134, 135, 138, 140, 144, 
 _REJECTED: Final = frozenset({149, 153})
 
 
-def _check_topic(topic: str) -> str:
-    try:
-        size = len(topic.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if not 1 <= size <= MAX_TOPIC or not topic.isprintable():
-        raise ValueError(f"must be 1 to {MAX_TOPIC} bytes without control characters")
-    if "+" in topic or "#" in topic or topic.startswith("$"):
-        raise ValueError("must name one topic: no wildcards (+ and #), and no $ at its beginning")
-    return topic
-
-
-def _check_ca(pem: str) -> str:
-    try:
-        ssl.create_default_context(cadata=pem)
-    except (ssl.SSLError, TypeError, ValueError):
-        raise ValueError("must be certificates as PEM text") from None
-    return pem
-
-
-class MqttConfig(ChannelConfig):
-    """A topic of a broker."""
-
-    host: Annotated[str, AfterValidator(check_host)]
-    port: int | None = Field(default=None, ge=1, le=65535, description="else 1883, with tls 8883")
-    tls: bool = False
-    ca: Annotated[str, Field(max_length=100_000), AfterValidator(_check_ca)] | None = None
-    username: str | None = Field(default=None, min_length=1, max_length=1024)
-    password: SecretStr | None = None
-    topic: Annotated[str, AfterValidator(_check_topic)]
-    qos: Literal[0, 1, 2] = 1
-    retain: bool = False
-
-    @model_validator(mode="after")
-    def _check_parts(self) -> Self:
-        if self.password is not None and self.username is None:
-            raise ValueError("password needs a username")
-        if self.ca is not None and not self.tls:
-            raise ValueError("ca needs tls: true")
-        return self
-
-
 class MqttSender(Sender[MqttConfig]):
     """Publishes to MQTT brokers.
 
@@ -126,7 +81,7 @@ class MqttSender(Sender[MqttConfig]):
     """
 
     name: ClassVar[str] = "mqtt"
-    Config: ClassVar[type[ChannelConfig]] = MqttConfig
+    Config: ClassVar[type[MqttConfig]] = MqttConfig
 
     def __init__(
         self, settings: Settings, http: HttpClient, *, ssl_context: ssl.SSLContext | None = None

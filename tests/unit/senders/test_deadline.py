@@ -19,7 +19,8 @@ from senders import apns_protocol, apprise, mqtt, snmp_engine
 from senders.apns_pool import ApnsPool
 from senders.apprise import AppriseConfig, AppriseSender
 from senders.deadline import Deadline, check_deadline, current_deadline, now
-from senders.mqtt import MqttConfig, MqttSender
+from senders.mqtt import MqttSender
+from senders.mqtt_config import MqttConfig
 from senders.outcomes import Receipt, Transient
 from senders.snmp import SnmpConfig, SnmpSender
 from tests.unit.senders.apns_support import alert_push, pool_to, request_of

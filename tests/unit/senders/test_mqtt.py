@@ -1,30 +1,22 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
-import struct
 import subprocess
-import time
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiomqtt
 import orjson
 import pytest
 from aiomqtt.exceptions import MqttCodeError
-from hypothesis import given
-from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
-from pydantic import ValidationError
 
-from senders import deadline
-from senders.mqtt import MAX_PAYLOAD, MAX_TOPIC, MqttConfig, MqttSender, _payload, judged, translate
-from senders.mqtt_connection import IN_FLIGHT
+from senders.mqtt import MqttSender, judged, translate
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import tls_context
 from tests.servers.programs import free_port
+from tests.unit.senders.mqtt_support import config, sent
 from tests.unit.senders.servers_support import (
     AUTHORITY,
     TRUSTED,
@@ -34,7 +26,7 @@ from tests.unit.senders.servers_support import (
     subscriber,
     trusting,
 )
-from tests.unit.senders.support import closed_port, loopback_settings, notification, outcome, raw_server
+from tests.unit.senders.support import closed_port, loopback_settings, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -54,15 +46,6 @@ async def sender() -> AsyncIterator[MqttSender]:
     sending = MqttSender(loopback_settings(send_deadline=4), None, ssl_context=trusting(tls_context()))  # type: ignore[arg-type]  # sends no HTTP
     yield sending
     await sending.aclose()
-
-
-def config(number: int, **fields: Any) -> MqttConfig:
-    return MqttConfig(**{"host": "127.0.0.1", "port": number, "topic": "site/berlin/alerts", **fields})
-
-
-def sent(port: int, event: str = "OPEN", *, alert: dict[str, Any] | None = None, **fields: Any) -> Any:
-    expires_at = datetime.now(UTC) + timedelta(hours=1)
-    return notification(config(port, **fields), event, alert=alert, expires_at=expires_at)
 
 
 @pytest.mark.parametrize(("qos", "code"), [(0, "sent"), (1, "0 Success"), (2, "0 Success")])
@@ -238,161 +221,6 @@ async def test_a_host_that_is_not_public_is_refused() -> None:
     await sending.aclose()
 
 
-async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """One MQTT packet of up to 16,383 bytes: its first byte and its rest."""
-    first = (await reader.readexactly(1))[0]
-    length = (await reader.readexactly(1))[0]
-    if length >= 0x80:
-        length = (length & 0x7F) + 0x80 * (await reader.readexactly(1))[0]
-    return first, await reader.readexactly(length)
-
-
-async def test_an_old_broker_is_spoken_to_in_its_own_version(sender: MqttSender) -> None:
-    published: list[bytes] = []
-
-    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        _, connect = await _packet(reader)
-        if connect[6] != 4:  # the protocol's level, 4 in 3.1.1
-            writer.write(b"\x20\x02\x00\x01")
-            return
-        writer.write(b"\x20\x02\x00\x00")
-        while True:
-            first, rest = await _packet(reader)
-            if first & 0xF0 == 0x30:
-                published.append(rest)
-                topic = struct.unpack("!H", rest[:2])[0]
-                writer.write(b"\x40\x02" + rest[2 + topic : 4 + topic])
-
-    async with raw_server(old) as url:
-        result = await outcome(sender, sent(int(url.rpartition(":")[2])))
-        assert isinstance(result, Receipt)
-        assert b'{"type":"alert.open"' in published[0]
-        await sender.aclose()
-
-
-@pytest.mark.parametrize("when", ["connect", "publish"])
-@pytest.mark.parametrize("how", ["hangs up", "says nothing"])
-async def test_a_broker_that_fails_half_way(when: str, how: str) -> None:
-    sending = MqttSender(loopback_settings(send_deadline=0.5), None)  # type: ignore[arg-type]  # sends no HTTP
-
-    async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _packet(reader)
-        if when == "publish":
-            writer.write(b"\x20\x03\x00\x00\x00")
-            await _packet(reader)
-        if how == "says nothing":
-            await reader.read(-1)
-
-    async with raw_server(fail) as url:
-        began = time.monotonic()
-        result = await outcome(sending, sent(int(url.rpartition(":")[2])))
-        took = time.monotonic() - began
-        await sending.aclose()
-    assert isinstance(result, Transient)
-    assert result.code == ("timeout" if how == "says nothing" else "connection reset")
-    assert (took < 0.4) == (how == "hangs up")
-
-
-async def test_one_sends_deadline_ends_the_connecting_for_nobody_without_an_outcome() -> None:
-    sending = MqttSender(loopback_settings(send_deadline=0.5), None)  # type: ignore[arg-type]  # sends no HTTP
-
-    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-        await reader.read(-1)
-
-    async def after(seconds: float, number: int) -> Receipt | SendError:
-        await asyncio.sleep(seconds)
-        return await outcome(sending, sent(number))
-
-    async with raw_server(say_nothing) as url:
-        number = int(url.rpartition(":")[2])
-        results = await asyncio.gather(
-            *(after(tenths / 10, number) for tenths in range(5)), return_exceptions=True
-        )
-        await sending.aclose()
-    assert [getattr(result, "code", result) for result in results] == ["timeout"] * 5
-
-
-async def test_a_send_whose_connection_is_given_up_has_an_outcome_and_one_that_is_cancelled_has_none() -> (
-    None
-):
-    sending = MqttSender(loopback_settings(send_deadline=5), None)  # type: ignore[arg-type]  # sends no HTTP
-
-    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-        await reader.read(-1)
-
-    async with raw_server(say_nothing) as url:
-        delivery = sent(int(url.rpartition(":")[2]))
-        waiting, cancelled = (asyncio.create_task(outcome(sending, delivery)) for _ in range(2))
-        await asyncio.sleep(0.1)
-        cancelled.cancel()
-        await asyncio.wait([cancelled])
-        assert cancelled.cancelled()
-        await sending.aclose()
-        assert isinstance(await waiting, Transient)
-
-
-class SlowBroker:
-    """Takes so many messages at a time, and answers them when it is told to."""
-
-    def __init__(self, receive_maximum: int | None) -> None:
-        self._limits = b"" if receive_maximum is None else b"\x21" + struct.pack("!H", receive_maximum)
-        self.published = 0
-        self.go = asyncio.Event()
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _packet(reader)
-        size = len(self._limits)
-        writer.write(bytes((0x20, 3 + size, 0, 0, size)) + self._limits)
-        answering = set()
-        while True:
-            first, rest = await _packet(reader)
-            if first & 0xF0 == 0x30:
-                self.published += 1
-                topic = struct.unpack("!H", rest[:2])[0]
-                answering.add(asyncio.create_task(self._answer(writer, rest[2 + topic : 4 + topic])))
-
-    async def _answer(self, writer: asyncio.StreamWriter, message: bytes) -> None:
-        await self.go.wait()
-        writer.write(b"\x40\x02" + message)
-
-
-@pytest.mark.parametrize(("receive_maximum", "at_once"), [(None, IN_FLIGHT), (5, 5), (60_000, IN_FLIGHT)])
-async def test_a_broker_gets_no_more_at_a_time_than_it_takes(
-    sender: MqttSender, receive_maximum: int | None, at_once: int
-) -> None:
-    far = SlowBroker(receive_maximum)
-    async with raw_server(far.talk) as url:
-        number = int(url.rpartition(":")[2])
-        sends = [asyncio.create_task(outcome(sender, sent(number))) for _ in range(50)]
-        await asyncio.sleep(0.3)
-        assert far.published == at_once
-        # A message without an answer waits for nobody
-        assert (await sender.send(sent(number, qos=0))).code == "sent"
-        far.go.set()
-        assert {type(result) for result in await asyncio.gather(*sends)} == {Receipt}
-        assert far.published == 51
-        await sender.aclose()
-
-
-async def test_what_waits_behind_other_messages_is_not_published_when_its_time_is_over(
-    sender: MqttSender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    far = SlowBroker(None)
-    async with raw_server(far.talk) as url:
-        number = int(url.rpartition(":")[2])
-        sends = [asyncio.create_task(outcome(sender, sent(number))) for _ in range(IN_FLIGHT + 20)]
-        await asyncio.sleep(0.3)
-        # Given a process that stood still past the deadline, and wakes with the broker's answers before any timer
-        woken = deadline.now() + 5
-        monkeypatch.setattr(deadline, "now", lambda: woken)
-        far.go.set()
-        results = await asyncio.gather(*sends)
-        assert [type(result) for result in results] == [Receipt] * IN_FLIGHT + [Transient] * 20
-        await asyncio.sleep(0.1)
-        assert far.published == IN_FLIGHT
-        await sender.aclose()
-
-
 @pytest.mark.parametrize("reason", [
     reason
     for packet in (PacketTypes.CONNACK, PacketTypes.PUBACK, PacketTypes.PUBREC, PacketTypes.DISCONNECT)
@@ -415,52 +243,6 @@ def test_every_reason_of_the_specification_has_an_outcome(reason: ReasonCode) ->
     assert type(translate(MqttCodeError(reason), 1883)) is expected
 
 
-@pytest.mark.parametrize(
-    ("fields", "rule"),
-    [
-        ({"topic": ""}, "1 to 1024 bytes"),
-        ({"topic": "é" * MAX_TOPIC}, "1 to 1024 bytes"),
-        ({"topic": "a\0b"}, "control characters"),
-        ({"topic": "a\nb"}, "control characters"),
-        ({"topic": "a/+/b"}, "no wildcards"),
-        ({"topic": "a/#"}, "no wildcards"),
-        ({"topic": "$SYS/broker"}, "no wildcards"),
-        ({"host": "mqtt://x"}, "must be a host name"),
-        ({"host": "x:1883"}, "must "),
-        ({"host": "0x7f.1"}, "must "),
-        ({"port": 0}, "greater than"),
-        ({"qos": 3}, "Input should be"),
-        ({"password": "canary-1234"}, "password needs a username"),
-        ({"ca": "canary", "tls": True}, "certificates as PEM"),
-        ({"ca": TRUSTED}, "ca needs tls"),
-        ({"retained": True}, "Extra inputs"),
-    ],
-)
-def test_a_bad_config_is_refused_with_its_rule(fields: dict[str, Any], rule: str) -> None:
-    with pytest.raises(ValidationError, match=rule) as caught:
-        config(1883, **fields)
-    assert "canary" not in str(caught.value)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=50) | st.just("🔥" * 9000),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
-    max_leaves=8,
-)
-
-
-@given(
-    st.text(max_size=200) | st.just("👩‍👩‍👧" * 5000), st.dictionaries(st.text(max_size=9), JSON, max_size=5)
-)
-def test_a_payload_is_json_of_bounded_size_whatever_the_alert_holds(
-    said: str, details: dict[str, Any]
-) -> None:
-    delivery = notification(config(1883), alert={"message": said, "details": details})
-    content, note = _payload(delivery)
-    assert len(content) <= MAX_PAYLOAD
-    assert orjson.loads(content)["data"].get("truncated", False) == (note is not None)
-
-
 async def test_a_channels_templates_are_in_the_data(sender: MqttSender, port: int) -> None:
     templates: dict[str, Any] = {
         "title_template": "Hall {{ alert.site_id }}",
@@ -475,33 +257,6 @@ async def test_a_channels_templates_are_in_the_data(sender: MqttSender, port: in
     assert data["body"] == "SMOKE IN THE HALL"
     assert data["message"] == "Smoke in the hall"
     assert result.detail is None
-
-
-def _data(alert: dict[str, Any], **templates: str) -> tuple[dict[str, Any], str | None]:
-    content, note = _payload(notification(config(1883, **templates), alert=alert))
-    assert len(content) <= MAX_PAYLOAD
-    return orjson.loads(content)["data"], note
-
-
-def test_what_does_not_fit_is_shortened_in_order_and_named() -> None:
-    # Given details that are too large, then they alone are left out
-    data, note = _data({"details": {"x": "y" * 30_000}})
-    assert (data["details"], data["message"], data["truncated"]) == ({}, "Smoke in the hall", True)
-    assert re.fullmatch(r"\d+ bytes shortened; details left out", note or "")
-    # Given a message that is too large beside what a template says of it, then what the template says stays
-    data, note = _data({"message": "m" * 30_000, "details": {}}, body_template="{{ event }} " * 9)
-    assert data["body"].startswith("OPEN OPEN")
-    assert data["message"].endswith("…")
-    assert re.fullmatch(r"\d+ bytes shortened; clipped: message", note or "")
-    # Given a template that repeats a large message, then both are clipped
-    data, note = _data({"message": "é" * 30_000}, title_template="{{ body }}", body_template="{{ body }}" * 4)
-    assert data["body"].endswith("é…")
-    assert len(data["title"]) == 1000
-    assert re.fullmatch(r"\d+ bytes shortened; details left out; clipped: title, message, body", note or "")
-    # Given a template that says nothing, then that is noted
-    data, note = _data({}, title_template="{{ alert.nothing }}")
-    assert data["title"] == "Error: smoke detected at cam-3, berlin"
-    assert note == "title_template made no text, the standard one was sent"
 
 
 def test_an_error_of_no_kind_is_transient_only_if_the_connection_broke() -> None:
