@@ -22,6 +22,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 PREFIX = "TOCSIN_"
 
+BUNDLE_ID = r"^[A-Za-z0-9.-]{1,255}$"
+"""Of an app (https://developer.apple.com/documentation/bundleresources/information-property-list/cfbundleidentifier)."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -130,7 +133,7 @@ class Settings(BaseSettings):
     apns_key_file: ExistingFile | None = None
     apns_key_id: str | None = None
     apns_team_id: str | None = None
-    apns_topic: str | None = None
+    apns_topic: Annotated[str, Field(pattern=BUNDLE_ID)] | None = None
     apns_sandbox: bool = False
     apns_host: str | None = None
     apns_port: int = Field(default=443, ge=1, le=65535)

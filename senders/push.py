@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from config.settings import BUNDLE_ID
 from senders.base import ChannelConfig
 
 
@@ -19,7 +20,7 @@ class ApnsCredentials(_Credentials):
     key: SecretStr
     key_id: str = Field(pattern=r"^[A-Za-z0-9]{10}$")
     team_id: str = Field(pattern=r"^[A-Za-z0-9]{10}$")
-    topic: str = Field(min_length=1, description="the app's bundle id")
+    topic: str = Field(pattern=BUNDLE_ID, description="the app's bundle id")
     sandbox: bool = False
 
 

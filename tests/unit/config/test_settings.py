@@ -64,6 +64,8 @@ def test_the_defaults_are_the_embedded_ones() -> None:
         ("critical_severity", "-1", "greater than or equal to 0"),
         ("trust_env", "perhaps", "boolean"),
         ("apns_key_file", "no/such/file.p8", "file that exists"),
+        ("apns_topic", "com.example.app\n", "^[A-Za-z0-9.-]{1,255}$"),
+        ("apns_topic", "Example App", "^[A-Za-z0-9.-]{1,255}$"),
         ("apns_port", "65536", "less than or equal to 65535"),
         ("fcm_url", "ftp://example.org", "must be http(s)://"),
         ("fcm_url", "fcm.googleapis.com", "must be http(s)://"),

@@ -11,6 +11,7 @@ import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from receivers.keys import pem
 from senders.apns import MAX_PAYLOAD, payload
@@ -250,6 +251,14 @@ async def test_credentials_of_the_settings(tmp_path: Path) -> None:
     ):
         await sender.send(push())
     assert apns.requests[0].headers["apns-topic"] == "org.own"
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "org.example.app\r\nx: y", "org.example.app\n", " org.example.app", "é", "a" * 256]
+)
+def test_a_topic_that_is_no_bundle_id_is_refused_when_it_is_saved(topic: str) -> None:
+    with pytest.raises(ValidationError, match=r"topic\n  String should match pattern"):
+        apns_credentials(topic=topic)
 
 
 @pytest.mark.parametrize(
