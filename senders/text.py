@@ -191,18 +191,16 @@ def _title(notification: Notification[Any]) -> str:
         return f"{_EVENT_LEADS[notification.event]}: {own}" if notification.event in _EVENT_LEADS else own
     what = one_line(clean(alert.get("alert_type") or "").replace("_", " "))
     if not what:
-        lines = _body(notification).splitlines()
-        what = clip(one_line(lines[0]), 100) if lines else ""
+        what = clip(one_line(_body(notification).splitlines()[0]), 100)
     where = ", ".join(filter(None, (one_line(alert.get(key) or "") for key in ("device_id", "site_id"))))
     return f"{lead(notification)}: {what}" + (f" at {where}" if where else "")
 
 
 def _body(notification: Notification[Any]) -> str:
-    """The alert's message; without one, what there is to say."""
+    """The alert's message; without one, what there is to say. Never empty."""
     alert = notification.alert
-    return clean(alert.get("message") or "") or one_line(
-        f"{alert.get('alert_type') or 'Alert'} {alert.get('alert_id')}".replace("_", " ")
-    )
+    named = f"{alert.get('alert_type') or 'Alert'} {alert.get('alert_id')}".replace("_", " ")
+    return clean(alert.get("message") or "") or one_line(named) or "Alert"
 
 
 def facts(notification: Notification[Any]) -> list[tuple[str, str]]:

@@ -163,6 +163,12 @@ def test_title_and_body_are_never_empty_nor_unclean(message: str, kind: str, dev
     assert body(sent) == clean(body(sent)) != ""
 
 
+def test_an_alert_of_nothing_that_can_be_shown_is_an_alert() -> None:
+    sent = notification(CONFIG, alert={"alert_id": "_", "alert_type": " ", "message": "\a"})
+    assert body(sent) == "Alert"
+    assert title(sent).startswith("Error: Alert")
+
+
 def test_facts_hold_what_the_alert_holds_and_nothing_empty() -> None:
     alert = {"details": {"camera_id": "c", "zone": ["a", 1], "empty": "", "device_tags": {"floor": "2"}}}
     rows = dict(facts(notification(CONFIG, alert=alert)))
