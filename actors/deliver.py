@@ -58,8 +58,9 @@ def _deliver(delivery_ids: list[int]) -> None:
     Raises:
         Waiting: some are to be tried again, soon enough for a delayed message.
     """
-    now, began = utcnow(), time.monotonic()
     with connection():
+        # In this order: who stands still between them takes the lease for older than it is, and not for younger.
+        began, now = time.monotonic(), utcnow()
         with transaction():
             claimed = ledger.claim(delivery_ids, now=now, lease=timedelta(seconds=runtime.settings.lease))
         ready = _prepare(ledger.load(claimed, now=now), now, began)

@@ -68,22 +68,22 @@ def dispatch_alerts(
     except InvalidInput:
         metrics().alerts.labels("rejected").inc(len(given))
         raise
-    now = utcnow()
     # In one order, whatever the caller's: two calls with alerts in common would wait for each other. One alert's events
     # stay as they are.
     parsed.sort(key=attrgetter("key"))
-    rows: list[bulk.Row] = [
-        {
-            "tenant_id": tenant_id,
-            "alert_id": alert.key,
-            "event_type": alert.event_type,
-            "payload": alert.snapshot,
-            "accepted_at": now,
-            "sweep_at": now + timedelta(seconds=runtime.settings.sweep_grace),
-        }
-        for alert in parsed
-    ]
     with transaction():
+        now = utcnow()  # only here: the first connection of a process asks the server for the time
+        rows: list[bulk.Row] = [
+            {
+                "tenant_id": tenant_id,
+                "alert_id": alert.key,
+                "event_type": alert.event_type,
+                "payload": alert.snapshot,
+                "accepted_at": now,
+                "sweep_at": now + timedelta(seconds=runtime.settings.sweep_grace),
+            }
+            for alert in parsed
+        ]
         require_tenant(tenant_id)
         inserted = bulk.insert(Alert, rows, ignore_conflicts=True, returning=["id", "alert_id", "event_type"])
     ids = [row[0] for row in inserted]
@@ -160,8 +160,8 @@ def dispatch_to_user(
             "alert_id": f"notify:{uuid.uuid5(_NOTIFY, f'{user_id}/{unique}')}",
         }
     )
-    now = utcnow()
     with transaction():
+        now = utcnow()  # as above
         require_tenant(tenant_id)
         channel = _direct_channel(tenant_id)
         event = {

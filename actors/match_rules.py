@@ -59,8 +59,8 @@ def _match(alert_rows: list[int]) -> None:
     What follows is done in this thread where it is one thing: the deliveries to one destination, or one fan-out (which
     may find ten thousand devices), or those of critical alerts. The rest has messages.
     """
-    now, began = utcnow(), time.monotonic()
     with transaction():
+        began, now = time.monotonic(), utcnow()  # as in deliver
         alerts = _unmatched(alert_rows)
         books = rulebooks(alert.tenant_id for alert in alerts)
         notified = _last_notified(alerts, books)

@@ -55,8 +55,8 @@ log = get_logger(__name__)
 
 def sweep() -> dict[str, int]:
     """One round: how many rows were sent on, by stage. Nothing if another process is at it."""
-    now = utcnow()
     with connection():
+        now = utcnow()
         if not _take_lease(now):
             return {}
         return {
