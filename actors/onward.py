@@ -11,10 +11,10 @@ from actors.broker import runtime
 from actors.deliver import deliver, deliver_claimed, deliver_critical
 from actors.handing import BATCH, Lane, hand_on, lane_of
 from config.logging import get_logger
-from model import ledger
+from model import ledger, superseding
 from model.database import DATABASE_AWAY, connection
 from model.jobs import claimed_row, lease_end
-from model.states import DeliveryState
+from model.states import DeliveryState, Reason
 from model.tables import NO_DEVICE
 
 if TYPE_CHECKING:
@@ -75,9 +75,13 @@ def supersede_earlier(job_ids: Sequence[int], now: datetime) -> None:
         return
     try:
         with connection():
-            record.jobs_ended(ledger.supersede_earlier(job_ids, now=now), runtime.settings, now=now)
+            ended = superseding.supersede_earlier(job_ids, now=now)
     except DATABASE_AWAY as error:
         log.warning("not_superseded_at_once", jobs=len(job_ids), why=type(error).__name__)
+        return
+    how = DeliveryState.SUPERSEDED, Reason.LATER_EVENT
+    record.deliveries_ended({(sender, *how): number for sender, number in ended.deliveries.items()})
+    record.jobs_ended(ended.jobs, runtime.settings, now=now)
 
 
 def hand_on_deliveries(deliveries: Iterable[Inserted]) -> None:

@@ -16,6 +16,7 @@ from model.ledger import clip
 from model.states import DeliveryState
 from model.tables import NO_DEVICE, Channel, Device, LogEntry
 from senders.outcomes import Misconfigured, Receipt, SendError, TargetGone
+from senders.registry import PLATFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -186,17 +187,29 @@ def _tell(settlement: Settlement, *, outcome: str, owned: bool) -> None:
 
 
 def _count(final: Iterable[Settlement], now: datetime) -> None:
-    """Count deliveries that ended: once a set of labels, since each costs a look-up and two writes to a shared file."""
     ended: Counter[tuple[str, str, str]] = Counter()
-    devices: Counter[tuple[str, str]] = Counter()
     for settlement in final:
         claim = settlement.claim
         ended[claim.sender, settlement.state, settlement.reason or ""] += 1
         if settlement.state is DeliveryState.DELIVERED:
             metrics().latency.labels(claim.sender).observe((now - claim.accepted_at).total_seconds())
-        if claim.platform is not None:
-            devices[claim.platform, settlement.state] += 1
-    for labels, number in ended.items():
-        metrics().deliveries.labels(*labels).inc(number)
-    for platform, number in devices.items():
-        metrics().push_devices.labels(*platform).inc(number)
+    deliveries_ended(ended)
+
+
+def deliveries_ended(numbers: Mapping[tuple[str, str, str], int]) -> None:
+    """The metrics of deliveries that ended, of pushes among them their devices' as well.
+
+    Args:
+        numbers: how many of them, by (sender, state, reason): each set of labels costs a look-up and two writes to a
+            shared file.
+    """
+    devices: Counter[tuple[str, str]] = Counter()
+    for (sender, state, reason), number in numbers.items():
+        metrics().deliveries.labels(sender, state, reason).inc(number)
+        if sender in _PLATFORM_OF:
+            devices[_PLATFORM_OF[sender], state] += number
+    for labels, number in devices.items():
+        metrics().push_devices.labels(*labels).inc(number)
+
+
+_PLATFORM_OF = {sender: platform for platform, sender in PLATFORMS.items()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import bulk
-from model.database import database, execute_later, is_sqlite, transaction
+from model.database import database, execute_later, is_sqlite
 from model.states import FINAL_STATES, DeliveryState, JobState, Reason
 from model.tables import Delivery, Job
 
@@ -259,7 +259,7 @@ def settle(
         the jobs that ended with them.
     """
     lock_jobs({settlement.claim.job_id for settlement in settlements})
-    _lock("deliveries", bulk.among("id"), [settlement.claim.delivery_id for settlement in settlements])
+    lock_rows("deliveries", bulk.among("id"), [settlement.claim.delivery_id for settlement in settlements])
     rows = [
         {
             "id": s.claim.delivery_id,
@@ -338,10 +338,10 @@ def count(ended: Counter[tuple[int, DeliveryState]], *, now: datetime) -> list[E
 
 def lock_jobs(job_ids: Iterable[int]) -> None:
     """Lock jobs until the end of the transaction. Everybody locks jobs first, and deliveries after them."""
-    _lock("notification_jobs", bulk.among("id"), job_ids)
+    lock_rows("notification_jobs", bulk.among("id"), job_ids)
 
 
-def _lock(table: str, condition: str, ids: Iterable[int]) -> None:
+def lock_rows(table: str, condition: str, ids: Iterable[int]) -> None:
     """Lock rows in the order of their ids, so that no two workers with rows in common wait for each other.
 
     An UPDATE alone takes them as its plan happens to find them. SQLite's writers are alone anyway.
@@ -355,29 +355,7 @@ def _locked() -> str:
     return "" if is_sqlite() else "ORDER BY id FOR UPDATE"
 
 
-def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> list[Ended]:
-    """End what still waits to be sent for earlier events of these jobs' alerts on the same channels.
-
-    What is being sent at this moment is left to its worker, which finds the later job when it claims the
-    retry. So would the worker of anything else: this only ends it sooner, in a transaction of its own, so that
-    two fan-outs whose alerts cross hold no jobs that the other one wants.
-    """
-    waiting = _earlier(job_ids) if job_ids else []
-    if not waiting:
-        return []
-    untouched = "state IN ('PENDING', 'RETRYING', 'DEFERRED')"
-    with transaction():
-        lock_jobs(waiting)
-        _lock("deliveries", f"{bulk.among('job_id')} AND {untouched}", waiting)
-        ended = database.execute_sql(
-            f"UPDATE deliveries SET state = 'SUPERSEDED', reason = '{Reason.LATER_EVENT}', sweep_at = NULL, "  # noqa: S608  # as above
-            f"finished_at = {bulk.placeholder()} WHERE {bulk.among('job_id')} AND {untouched} RETURNING job_id",
-            (_stored(now), bulk.id_list(waiting)),
-        ).fetchall()
-        return count(Counter((row[0], DeliveryState.SUPERSEDED) for row in ended), now=now)
-
-
-def _earlier(job_ids: Sequence[int]) -> list[int]:
+def earlier_jobs(job_ids: Sequence[int]) -> list[int]:
     """The unfinished jobs for earlier events of these jobs' alerts on the same channels.
 
     PostgreSQL is held to the unique index, one look-up a job: where it has no statistics yet, or old ones, a plain

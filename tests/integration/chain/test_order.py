@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import REGISTRY
+
+import actors
 from actors.broker import runtime
 from model.database import connection
 from model.tables import Channel, RoutingRule
@@ -37,6 +41,39 @@ def test_closed_supersedes_an_open_that_waits_for_its_retry(chain: Chain) -> Non
     ]
     assert [job.state for job in chain.jobs()] == ["SUPERSEDED", "COMPLETED"]
     assert [each.content["type"] for each in chain.far.webhook.received if each.accepted] == ["alert.closed"]
+
+
+def test_what_a_later_event_ends_is_in_the_metrics(chain: Chain) -> None:
+    # Given an OPEN to a webhook and two phones, none of which has been sent
+    chain.rule(chain.channel("hook"), deliver_on=EVENTS)
+    chain.rule(chain.channel("phones", "push", all_users=True), deliver_on=EVENTS)
+    chain.device("alice", "ios")
+    chain.device("bob", "android")
+    chain.stop()
+    before = _superseded()
+
+    # When the alert is closed
+    for event in ("OPEN", "CLOSED"):
+        actors.match_rules.fn(list(chain.send({"alert_id": 1, "event_type": event}).ids))
+        pushes = [job.id for job in chain.jobs() if job.state == "PENDING"]
+        actors.fanout_devices.fn(pushes)
+
+    # Then each of the three is counted once, the phones as devices, too
+    assert [line[3] for line in chain.lines()].count("SUPERSEDED") == 3
+    assert _superseded() - before == {"webhook": 1, "apns": 1, "fcm": 1, "ios": 1, "android": 1}
+
+
+def _superseded() -> Counter[str]:
+    """What the metrics count as superseded, by channel type, and by platform."""
+    numbers: Counter[str] = Counter()
+    for metric in REGISTRY.collect():
+        for sample in metric.samples:
+            labels = sample.labels
+            if sample.name == "tocsin_deliveries_total" and labels["reason"] == "later_event":
+                numbers[labels["channel_type"]] += int(sample.value)
+            elif sample.name == "tocsin_push_dispatch_devices" and labels["status"] == "SUPERSEDED":
+                numbers[labels["platform"]] += int(sample.value)
+    return numbers
 
 
 def test_closed_waits_for_an_open_that_is_being_sent(chain: Chain) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
 
 import pytest
 
-from model import ledger
+from model import ledger, superseding
 from model.database import connection, transaction
 from model.states import DeliveryState as S
 from model.states import JobState, Reason
@@ -24,7 +25,7 @@ def test_a_later_event_ends_what_waits_of_the_earlier_ones_and_nothing_else() ->
     states = [S.PENDING, S.RETRYING, S.DEFERRED, S.SENDING, S.DELIVERED]
     ids = [make_deliveries(opened, 1, state=state, device_id=n)[0] for n, state in enumerate(states)]
     acknowledged = make_job(sequence=2, deliver_on_event="ACKNOWLEDGED")
-    make_deliveries(acknowledged, 1)
+    make_deliveries(acknowledged, 1, sender="apns")
     others = [make_job(sequence=1, alert_id="other"), make_job(sequence=1, channel_id=2)]
     later = make_job(sequence=9, deliver_on_event="ESCALATED")
     closed = make_job(sequence=3, deliver_on_event="CLOSED")
@@ -32,7 +33,7 @@ def test_a_later_event_ends_what_waits_of_the_earlier_ones_and_nothing_else() ->
 
     # When CLOSED has been fanned out
     with transaction():
-        ended = ledger.supersede_earlier([closed], now=NOW)
+        ended = superseding.supersede_earlier([closed], now=NOW)
 
     # Then what waited has ended with its reason, and what was being sent was left to its worker
     found = [Delivery.get_by_id(id_) for id_ in ids]
@@ -40,13 +41,14 @@ def test_a_later_event_ends_what_waits_of_the_earlier_ones_and_nothing_else() ->
     assert all(
         d.reason == Reason.LATER_EVENT and d.finished_at == NOW and d.sweep_at is None for d in found[:3]
     )
-    assert [(job.job_id, job.state) for job in ended] == [(acknowledged, JobState.SUPERSEDED)]
+    assert [(job.job_id, job.state) for job in ended.jobs] == [(acknowledged, JobState.SUPERSEDED)]
+    assert ended.deliveries == {"webhook": 3, "apns": 1}
     assert Job.get_by_id(opened).superseded == 3
     assert [Delivery.get_by_id(id_).state for id_ in rest] == [S.PENDING] * 4
     assert ledger.conservation("acme")["superseded"] == 4
     # And once more changes nothing
     with transaction():
-        assert ledger.supersede_earlier([closed], now=NOW) == []
+        assert superseding.supersede_earlier([closed], now=NOW) == (Counter(), [])
 
 
 def test_workers_that_claim_and_supersede_the_same_deliveries_do_not_block_each_other(
@@ -72,7 +74,7 @@ def test_workers_that_claim_and_supersede_the_same_deliveries_do_not_block_each_
                     ledger.claim(mine, now=now, lease=timedelta(milliseconds=1))
                 if seed == 0 and number == rounds // 2:
                     with transaction():
-                        ledger.supersede_earlier([later], now=now)
+                        superseding.supersede_earlier([later], now=now)
 
         # Then PostgreSQL refuses nobody for a deadlock
         with ThreadPoolExecutor(threads) as pool:
