@@ -69,15 +69,15 @@ def sweep() -> dict[str, int]:
 def _take_lease(now: datetime) -> bool:
     """Become, or stay, the one who sweeps."""
     # Twice the interval: the holder renews it in time, and after its death another takes over soon.
-    until = now + timedelta(seconds=2 * runtime.settings.sweep_interval)
+    lasts = timedelta(seconds=2 * runtime.settings.sweep_interval)
+    until = now + lasts
+    # A clock was ahead and is set right: nobody who sweeps now has set an end so far off.
+    ended = (SweepLease.lease_until < now) | (SweepLease.lease_until > until + lasts)
     with transaction():
         SweepLease.insert(name="sweep", holder=HOLDER, lease_until=until).on_conflict_ignore().execute()
         taken = (
             SweepLease.update(holder=HOLDER, lease_until=until)
-            .where(
-                (SweepLease.name == "sweep")
-                & ((SweepLease.holder == HOLDER) | (SweepLease.lease_until < now))
-            )
+            .where((SweepLease.name == "sweep") & ((SweepLease.holder == HOLDER) | ended))
             .execute()
         )
     return bool(taken)

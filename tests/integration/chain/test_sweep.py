@@ -125,6 +125,7 @@ def test_critical_alerts_that_are_sent_on_keep_their_road(chain: Chain, step: st
         Job.delete().execute()
 
 
+@pytest.mark.parametrize("chain", [{"sweep_interval": 30}], indirect=True)
 def test_one_process_sweeps_at_a_time(chain: Chain) -> None:
     chain.stop()
     with connection():
@@ -136,6 +137,11 @@ def test_one_process_sweeps_at_a_time(chain: Chain) -> None:
     assert actors.sweep() != {}
     with connection():
         assert SweepLease.get().holder == HOLDER
+        # A clock that was ahead left its mark
+        SweepLease.update(holder="another", lease_until=utcnow() + timedelta(minutes=3)).execute()
+    assert actors.sweep() != {}
+    with connection():
+        assert SweepLease.get().lease_until <= utcnow() + timedelta(minutes=1)
 
 
 def test_a_swept_row_is_not_swept_again_at_once(chain: Chain) -> None:
