@@ -12,6 +12,7 @@ import gc
 import importlib
 import os
 import resource
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ from dramatiq.middleware import Middleware
 
 from actors.lanes import Lanes
 from actors.work_queue import WorkQueue
+from config import SettingsError
 from config.logging import configure_logging, get_logger
 from senders.http import CONNECTIONS, HttpClient
 from senders.registry import SENDERS
@@ -64,17 +66,20 @@ class Runtime:
         self.lanes = Lanes()
 
     def start(self) -> None:
-        """Open the loop. Senders are made when the first delivery wants them."""
+        """Open the loop. Senders are made when the first delivery wants them.
+
+        Raises:
+            SettingsError: TOCSIN_DEVICE_INVALID_HOOK cannot be imported.
+        """
         if self._loop is not None:
             return
+        if self.settings.device_invalid_hook:
+            self.on_device_invalid(_imported(self.settings.device_invalid_hook))
         allow_connections()
         self.lanes = Lanes()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tocsin-loop", daemon=True)
         self._thread.start()
-        if self.settings.device_invalid_hook:
-            module, _, name = self.settings.device_invalid_hook.partition(":")
-            self.on_device_invalid(getattr(importlib.import_module(module), name))
 
     @property
     def is_alive(self) -> bool:
@@ -156,6 +161,19 @@ class Runtime:
             self._http = None
 
 
+def _imported(hook: str) -> Callable[[int, str, str], None]:
+    """The function that TOCSIN_DEVICE_INVALID_HOOK names."""
+    module, _, name = hook.partition(":")
+    try:
+        found: Callable[[int, str, str], None] = getattr(importlib.import_module(module), name)
+    except Exception as error:  # noqa: BLE001  # somebody else's code runs here, too
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SettingsError(f"TOCSIN_DEVICE_INVALID_HOOK: cannot be imported: {why}") from None
+    if not callable(found):
+        raise SettingsError("TOCSIN_DEVICE_INVALID_HOOK: must be package.module:function")
+    return found
+
+
 def calm_the_collector() -> None:
     """Have Python's cycle collector leave the loaded program alone, and come by less often.
 
@@ -201,7 +219,11 @@ class RuntimeMiddleware(Middleware):
         worker.work_queue = WorkQueue(worker)
         self.runtime.take_work_from(worker.work_queue)
         self._boot()
-        self.runtime.start()
+        try:
+            self.runtime.start()
+        except SettingsError as error:
+            # Dramatiq would log any other exception, and let the worker work on.
+            sys.exit(f"tocsin: {error}")
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Threads are up: begin to sweep, and to watch them."""

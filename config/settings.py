@@ -14,7 +14,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cryptography.fernet import Fernet
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -58,6 +58,20 @@ def _scheme(url: str) -> str | None:
 def _database_url(value: SecretStr) -> SecretStr:
     if _scheme(value.get_secret_value()) not in {"sqlite", "postgresql", "postgres"}:
         raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    given = dict(parse_qsl(urlsplit(value.get_secret_value()).query))
+    if given:
+        import psycopg2.extensions  # noqa: PLC0415  # the embedded default need not wait for it
+
+        try:
+            psycopg2.extensions.make_dsn(None, dbname="ours", **given)
+        except (
+            psycopg2.ProgrammingError,
+            TypeError,
+        ):  # the latter: one that is no parameter but the driver's own
+            raise ValueError(
+                "what follows the ? must be parameters of libpq, such as sslmode=require: "
+                "https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"
+            ) from None
     return value
 
 
@@ -66,6 +80,17 @@ def _broker_url(value: SecretStr) -> SecretStr:
     if urls != ["memory://"] and not {_scheme(url) for url in urls} <= {"amqp", "amqps"}:
         rule = "must be memory:// or amqp(s)://USER:PASSWORD@HOST:PORT/VHOST, several separated by ;"
         raise ValueError(rule)
+    for url in urls:
+        if urlsplit(url).query:
+            import pika  # noqa: PLC0415  # as above
+
+            try:
+                pika.URLParameters(url)
+            except Exception:  # noqa: BLE001  # values may be Python literals, and fail as whatever is done with them does
+                raise ValueError(
+                    "what follows the ? must be parameters of pika, with values that it takes: "
+                    "https://pika.readthedocs.io/en/stable/modules/parameters.html"
+                ) from None
     return value
 
 

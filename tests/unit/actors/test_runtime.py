@@ -1,13 +1,17 @@
-"""What a worker process asks of the system."""
+"""What a worker process asks of the system, and without what it does not begin."""
 
 from __future__ import annotations
 
+import re
 import resource
 from typing import TYPE_CHECKING
 
 import pytest
+from dramatiq import Worker
+from dramatiq.brokers.stub import StubBroker
 
-from actors.runtime import FILES, allow_connections
+from actors.runtime import FILES, Runtime, RuntimeMiddleware, allow_connections
+from config import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,3 +39,23 @@ def test_a_limit_that_is_higher_stays() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES + 1, hard))
     allow_connections()
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == FILES + 1
+
+
+@pytest.mark.parametrize(
+    ("hook", "why"),
+    [
+        ("nope:x", "ModuleNotFoundError: No module named 'nope'"),
+        ("os.path:nope", "AttributeError: module 'posixpath' has no attribute 'nope'"),
+        ("os:sep", "must be package.module:function"),
+    ],
+)
+def test_a_worker_does_not_begin_without_the_hook_that_it_was_told_of(hook: str, why: str) -> None:
+    broker = StubBroker(middleware=[])
+    runtime = Runtime(load_settings(device_invalid_hook=hook))
+    broker.add_middleware(RuntimeMiddleware(runtime, boot=lambda: None, sweep=lambda: None))
+
+    with pytest.raises(SystemExit, match=re.escape(why)) as refused:
+        Worker(broker).start()
+
+    assert str(refused.value).startswith("tocsin: TOCSIN_DEVICE_INVALID_HOOK: ")
+    assert not runtime.is_alive

@@ -50,12 +50,19 @@ def test_the_defaults_are_the_embedded_ones() -> None:
         ("database_url", "postgresql://u:hunter2@h:99999/db", "postgresql://USER"),
         ("database_url", "postgresql://u:hunter2@h\u2100/db", "postgresql://USER"),
         ("database_url", "postgresql://u:hunter2@[::1/db", "postgresql://USER"),
+        ("database_url", "postgresql://u:hunter2@h/db?ssl_mode=require", "parameters of libpq"),
+        ("database_url", "postgresql://u@h/db?database=hunter2", "parameters of libpq"),
+        ("database_url", "postgresql://u@h/db?dsn=hunter2", "parameters of libpq"),
         ("database_pool", "0", "greater than or equal to 1"),
         ("database_pool", "many", "integer"),
         ("broker_url", "redis://h", "memory:// or amqp(s)://"),
         ("broker_url", "amqp://h:5672;memory://", "memory:// or amqp(s)://"),
         ("broker_url", "amqp://u:hunter2@h:0", "memory:// or amqp(s)://"),
         ("broker_url", "amqp://", "memory:// or amqp(s)://"),
+        ("broker_url", "amqp://u:hunter2@h/?heartbeat=abc", "parameters of pika"),
+        ("broker_url", "amqp://h;amqp://u:hunter2@h/?heartbeats=5", "parameters of pika"),
+        ("broker_url", "amqps://u:hunter2@h/?ssl_options=1", "parameters of pika"),
+        ("broker_url", "amqps://h/?ssl_options={'cafile':'no/such/hunter2'}", "parameters of pika"),
         ("queue_type", "stream", "'classic' or 'quorum'"),
         ("secret_keys", "hunter2", "Fernet keys"),
         ("secret_keys", f"{KEY},hunter2", "Fernet keys"),
@@ -118,6 +125,15 @@ def test_postgresql_with_keys_is_taken() -> None:
 
     assert not settings.is_sqlite
     assert [key.get_secret_value() for key in settings.secret_keys] == [KEY, OTHER_KEY]
+
+
+def test_urls_may_have_parameters_that_their_drivers_know() -> None:
+    database = "postgresql://u:p@h/db?sslmode=require&application_name=ours"
+    broker = "amqp://h/?heartbeat=20;amqps://h/a%2Fb?tcp_options={'TCP_KEEPIDLE':60}"
+    settings = load_settings(database_url=database, broker_url=broker, secret_keys=KEY)
+
+    assert settings.database_url.get_secret_value() == database
+    assert settings.broker_url.get_secret_value() == broker
 
 
 @pytest.mark.parametrize(
