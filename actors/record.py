@@ -95,6 +95,7 @@ def disable_devices(made: Sequence[Attempt], *, now: datetime) -> list[Attempt]:
             rows,
             where="t.disabled_at IS NULL AND t.registered_at <= r._registered_at",
             returning=["id"],
+            in_order=True,
         )
     }
     return [attempt for attempt in gone if attempt.claim.device_id in disabled]
@@ -116,7 +117,7 @@ def channel_health(made: Sequence[Attempt], channels: Mapping[int, ChannelRef], 
             news[attempt.claim.channel_id] = {
                 "id": attempt.claim.channel_id, "health": health, "health_detail": detail, "health_at": now
             }  # fmt: skip
-    bulk.update(Channel, list(news.values()), where="t.health <> r.health")
+    bulk.update(Channel, list(news.values()), where="t.health <> r.health", in_order=True)
 
 
 def _health(result: Receipt | BaseException) -> str:

@@ -149,7 +149,12 @@ def _value(default: Any) -> Any:
 
 
 def update(
-    model: type[Model], rows: Sequence[Row], *, where: str = "", returning: Sequence[str] = ()
+    model: type[Model],
+    rows: Sequence[Row],
+    *,
+    where: str = "",
+    returning: Sequence[str] = (),
+    in_order: bool = False,
 ) -> list[tuple[Any, ...]]:
     """Update rows by their id, in one statement.
 
@@ -160,6 +165,8 @@ def update(
         where: a further condition; `t` is the table's row, `r` the given one. What it compares with a constant is
             better put into the rows: PostgreSQL would guess how few of the table's rows are so, and plan for one.
         returning: columns of the rows that were really updated.
+        in_order: lock the rows in that of their ids, which the plan of an UPDATE alone need not keep: for rows that
+            two workers may have in common, and that the caller has not locked.
     """
     if not rows:
         return []
@@ -167,18 +174,21 @@ def update(
     assignments = ", ".join(
         f"{name} = r.{name}" for name in rows[0] if name != "id" and not name.startswith("_")
     )
-    sql = f"UPDATE {table} AS t SET {assignments} FROM {rows_source(column_types(model, rows[0]))}"  # noqa: S608  # as above
     # In the order of their ids, so that two workers with rows in common tend to lock them in the same order.
     ordered = sorted(rows, key=itemgetter("id"))
     # PostgreSQL takes a hundred for the number of rows in a document, and would rather read a table of ten thousand
     # than look that many up; an array it counts.
-    sql += f" WHERE t.id = r.id AND {among('t.id')}"
-    if where:
-        sql += f" AND {where}"
+    condition = f"t.id = r.id AND {among('t.id')}" + (f" AND {where}" if where else "")
+    source = rows_source(column_types(model, rows[0]))
+    ids = id_list(row["id"] for row in ordered)
+    params: tuple[Any, ...] = (encode(model, ordered), ids)
+    if in_order and not is_sqlite():  # whose writers are alone
+        locked = f"{table} AS t ON {condition} ORDER BY t.id FOR NO KEY UPDATE OF t"
+        source, params = f"(SELECT r.* FROM {source} JOIN {locked}) AS r", (*params, ids)  # noqa: S608  # as above
+    sql = f"UPDATE {table} AS t SET {assignments} FROM {source} WHERE {condition}"  # noqa: S608  # as above
     if returning:
         # SQLite knows the target's columns by their bare names only; PostgreSQL would find them ambiguous.
         sql += " RETURNING " + ", ".join(name if is_sqlite() else f"t.{name}" for name in returning)
-    params = (encode(model, ordered), id_list(row["id"] for row in ordered))
     return _execute(sql, params, is_read=bool(returning))
 
 
