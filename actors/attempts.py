@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from actors.decide import Attempt, LaneFullError
 from actors.handing import lane_of
 from config.logging import get_logger
-from model.database import utcnow
+from model.database import Unreadable, utcnow
 from senders.base import Device, Notification
 from senders.outcomes import Misconfigured, Receipt, Transient
 from senders.registry import ALIASES, CHANNEL_TYPES, SENDERS
@@ -187,8 +187,10 @@ def config_of(channel: ChannelRef) -> ChannelConfig:
     """A channel's config, validated once for each version of it.
 
     Raises:
-        Misconfigured: it was saved in a shape, or for a channel type, that is no longer valid.
+        Misconfigured: it was saved in a shape, or for a channel type, that is no longer valid, or no key decrypts it.
     """
+    if isinstance(channel.config, Unreadable):
+        raise Misconfigured("unreadable config", Unreadable.WHY)
     key = (channel.channel_id, channel.updated_at)
     found = _configs.get(key)
     if found is None:

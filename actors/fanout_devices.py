@@ -21,10 +21,11 @@ from actors.handing import BROKER_AWAY
 from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
 from actors.record import PUSH
 from actors.roads import CRITICAL, FANOUT, FRONT, URGENT
+from config.logging import get_logger
 from config.metrics import metrics
 from model import bulk, ledger
 from model.audience import audience, users_of
-from model.database import among, connection, is_sqlite, transaction, tuples, utcnow
+from model.database import Unreadable, among, connection, is_sqlite, transaction, tuples, utcnow
 from model.jobs import delivery_row, time_to_live
 from model.states import DeliveryState, EventType, JobState, Reason
 from model.tables import Channel, Delivery, Device, Job
@@ -44,6 +45,8 @@ TARGETS = 20_000
 
 #: Devices of one user, by a guess.
 DEVICES = 10
+
+log = get_logger(__name__)
 
 
 #: Whose turn it is to fan out to more than a CHUNK. All at once they would share an interpreter and each take as long
@@ -106,8 +109,7 @@ def _sizes(jobs: Iterable[Job], channels: Mapping[int, _Channel], most: int) -> 
 
 def _fan_out_together(job_ids: Sequence[int], *, may_claim: bool) -> None:
     with connection():
-        jobs = list(_waiting(job_ids))
-        channels = _channels(jobs)
+        channels, jobs = _ready(_waiting(job_ids))
         is_urgent = any(job.is_critical for job in jobs)
         is_large = not is_urgent and sum(_sizes(jobs, channels, CHUNK + 1)) > CHUNK
     if not is_large:
@@ -163,7 +165,7 @@ def _make(
         is_each_alone = len({(job.tenant_id, job.alert_id, job.channel_id) for job in jobs}) == len(jobs)
         claims = may_claim and is_each_alone and sum(len(found[job.id]) for job in jobs) <= CHUNK
         # Made as they are inserted, for the same reason as above.
-        rows = (row for job in jobs for row in _rows(job, channels.get(job.channel_id), found[job.id], now))
+        rows = (row for job in jobs for row in _rows(job, channels, found[job.id], now))
         while chunk := list(islice(rows, CHUNK)):
             ended.update(
                 (row["job_id"], row["sender"], platform, row["state"], row["reason"])
@@ -194,6 +196,25 @@ def _waiting(job_ids: Sequence[int], *, locks: bool = False) -> Iterable[Job]:
     return found
 
 
+def _ready(jobs: Iterable[Job]) -> tuple[dict[int, _Channel], list[Job]]:
+    """The jobs that can be fanned out now, and their channels.
+
+    Whom a channel names that cannot be read nobody knows until it is saved anew, or this worker gets the key: its jobs
+    remain as they are for as long as they are worth sending, and the sweep brings them again.
+    """
+    given, now = list(jobs), utcnow()
+    channels = _channels(given)
+    ready = [job for job in given if not _is_unreadable(job, channels) or job.expires_at <= now]
+    if len(ready) < len(given):
+        lost = {job.channel_id for job in given if _is_unreadable(job, channels)}
+        log.warning("unreadable_channel", channels=sorted(lost), jobs=len(given) - len(ready))
+    return channels, ready
+
+
+def _is_unreadable(job: Job, channels: Mapping[int, _Channel]) -> bool:
+    return job.user_id is None and isinstance(_config(channels, job), Unreadable)
+
+
 def _channels(jobs: Iterable[Job]) -> dict[int, _Channel]:
     ids = sorted({job.channel_id for job in jobs})
     query = Channel.select(Channel.id, Channel.channel_type, Channel.config).where(Channel.id.in_(ids))
@@ -204,18 +225,19 @@ def _config(channels: Mapping[int, _Channel], job: Job) -> dict[str, Any]:
     return channels[job.channel_id].config if job.channel_id in channels else {}
 
 
-def _why_not(channel: _Channel | None) -> Reason | None:
-    """Why a channel is no way to devices any more."""
+def _why_not(job: Job, channels: Mapping[int, _Channel]) -> Reason | None:
+    """Why a job's channel is no way to devices any more."""
+    channel = channels.get(job.channel_id)
     if channel is None:
         return Reason.CHANNEL_DELETED
-    return None if channel.channel_type == PUSH else Reason.MISCONFIGURED
+    return Reason.MISCONFIGURED if channel.channel_type != PUSH or _is_unreadable(job, channels) else None
 
 
 def _rows(
-    job: Job, channel: _Channel | None, targets: Sequence[Target], now: datetime
+    job: Job, channels: Mapping[int, _Channel], targets: Sequence[Target], now: datetime
 ) -> Iterator[tuple[bulk.Row, str | None]]:
     """A job's deliveries, each with its platform; of a channel that is no way to devices the one that says so."""
-    reason = _why_not(channel)
+    reason = _why_not(job, channels)
     if reason is None:
         for target in targets:
             yield _delivery_row(job, target, now), target.sender

@@ -12,7 +12,7 @@ from admin import tenants
 from admin.lookup import find_channel
 from admin.secrets import mask, reveal, unmask
 from model.alert import Identifier  # as above
-from model.database import connection, transaction, utcnow
+from model.database import Unreadable, connection, transaction, utcnow
 from model.problems import InvalidInput, Problem, problems_of
 from model.tables import Channel, RoutingRule
 from senders.registry import ALIASES, CHANNEL_TYPES
@@ -89,7 +89,10 @@ def check_channel(data: Any, *, prefix: str = "", stored: Channel | None = None)
     config = data.get("config", {})
     where = f"{prefix}.config" if prefix else "config"
     checked: ChannelConfig | None = None
-    if kind in CHANNEL_TYPES and isinstance(config, dict):
+    if isinstance(config, Unreadable):
+        # A change of other fields would keep it, and there is nothing to keep.
+        problems.append(Problem(where, Unreadable.WHY))
+    elif kind in CHANNEL_TYPES and isinstance(config, dict):
         # Also when the rest is wrong: all problems at once.
         same = stored is not None and stored.channel_type == kind
         config, masks = unmask(config, stored.config if same and stored is not None else {}, prefix=where)
@@ -200,6 +203,8 @@ def changed_fields(channel: Channel, spec: ChannelSpec) -> list[str]:
     """Which fields of a stored channel differ; `config.url` for a member of the config, never its value."""
     changed = [name for name in FIELDS if name != "config" and getattr(channel, name) != getattr(spec, name)]
     before, after = channel.config, spec.config
+    if isinstance(before, Unreadable):
+        return [*changed, "config"]
     names = sorted({*before, *after})
     return changed + [f"config.{name}" for name in names if before.get(name, ...) != after.get(name, ...)]
 
@@ -224,14 +229,15 @@ def public_config(channel: Channel) -> dict[str, Any]:
 
 def channel_document(channel: Channel) -> dict[str, Any]:
     """A channel as the API and the CLI show it."""
+    is_lost = isinstance(channel.config, Unreadable)
     return {
         "id": channel.id,
         "name": channel.name,
         "channel_type": channel.channel_type,
         "config": public_config(channel),
         "is_enabled": channel.is_enabled,
-        "health": channel.health,
-        "health_detail": channel.health_detail,
+        "health": "misconfigured" if is_lost else channel.health,
+        "health_detail": f"unreadable config: {Unreadable.WHY}" if is_lost else channel.health_detail,
         "health_at": channel.health_at.isoformat() if channel.health_at else None,
         "created_at": channel.created_at.isoformat(),
         "updated_at": channel.updated_at.isoformat(),

@@ -12,7 +12,7 @@ from peewee import fn
 
 from model.alert import AlertEvent, parse_alert
 from model.audience import Target, targets_for, users_of
-from model.database import connection, tuples
+from model.database import Unreadable, connection, tuples
 from model.jobs import is_critical, notifies
 from model.rulebook import spec_of
 from model.rules import Rule
@@ -97,6 +97,8 @@ def _why_not(
             f"throttle_minutes: {channel.name} was notified of this alert at {_clock(last_notified_at)}, "
             f"and not again before {_clock(again)}"
         )
+    if isinstance(channel.config, Unreadable):
+        return f"channel: {channel.name} cannot be sent to: {Unreadable.WHY}"
     return None
 
 

@@ -17,7 +17,7 @@ from admin import tenants
 from model.database import connection, database, is_sqlite, transaction, utcnow
 from model.problems import InvalidInput, Problem
 from model.tables import ApiKey, Channel
-from model.vault import vault
+from model.vault import LostKeyError, vault
 
 Role = Literal["ingest", "read", "admin"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -114,32 +114,39 @@ def generate_secret_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def rotate_secrets() -> int:
-    """Encrypt every channel's config anew under the newest of TOCSIN_SECRET_KEYS; how many those were.
+def rotate_secrets() -> tuple[int, list[str]]:
+    """Encrypt every channel's config anew under the newest of TOCSIN_SECRET_KEYS.
 
-    A channel that is saved meanwhile is under the newest key already, and is left as it is.
+    A channel that is saved meanwhile is under the newest key already, and is left as it is. So is one that none of the
+    keys decrypts.
 
-    Raises:
-        SettingsError: none of the keys decrypts one of them; those before it are done.
+    Returns:
+        How many were, and as tenant/name those that could not be.
     """
     mark = "?" if is_sqlite() else "%s"
     table = Channel._meta.table_name  # noqa: SLF001  # Peewee's documented home of the schema
     after = total = 0
+    lost = []
     while True:
         with transaction():
             # The ciphertext itself: Peewee's field would decrypt it.
             rows = database.execute_sql(
-                f"SELECT id, config FROM {table} WHERE id > {mark} ORDER BY id LIMIT {mark}",  # noqa: S608  # names are ours
+                f"SELECT id, tenant_id, name, config FROM {table} WHERE id > {mark} ORDER BY id LIMIT {mark}",  # noqa: S608  # names are ours
                 (after, BATCH),
             ).fetchall()
-            for channel_id, token in rows:
+            for channel_id, tenant_id, name, token in rows:
+                try:
+                    anew = vault.rotate(token)
+                except LostKeyError:
+                    lost.append(f"{tenant_id}/{name}")
+                    continue
                 database.execute_sql(
                     f"UPDATE {table} SET config = {mark} WHERE id = {mark} AND config = {mark}",  # noqa: S608  # as above
-                    (vault.rotate(token), channel_id, token),
+                    (anew, channel_id, token),
                 )
-        total += len(rows)
+                total += 1
         if len(rows) < BATCH:
-            return total
+            return total, lost
         after = rows[-1][0]
 
 

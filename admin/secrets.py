@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from model.database import Unreadable
 from model.problems import Problem, path
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ def unmask(
         found = _at(stored, parts)
         where = path(parts, prefix)
         if not isinstance(found, str):
+            why = "none that can be read" if isinstance(stored, Unreadable) else "none"
             problems.append(
-                Problem(where, f"{MASK} stands for a stored secret, and there is none; give the secret")
+                Problem(where, f"{MASK} stands for a stored secret, and there is {why}; give the secret")
             )
         elif moved:
             problems.append(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import show
-from cli.errors import OK
+from cli.errors import ERROR, OK
 from cli.session import open_all, session
 
 group = typer.Typer(help="Keys of those who call the API.", no_args_is_help=True, rich_markup_mode=None)
@@ -85,7 +85,7 @@ def rotate_keys(
     ] = False,
     json: show.Json = False,
 ) -> int:
-    """Encrypt stored secrets anew under the newest of TOCSIN_SECRET_KEYS."""
+    """Encrypt stored secrets anew under the newest of TOCSIN_SECRET_KEYS. Ends with 1 if some cannot be read."""
     from admin.keys import generate_secret_key, rotate_secrets  # noqa: PLC0415  # `--help` need not wait for it
 
     if generate:
@@ -104,9 +104,11 @@ def rotate_keys(
             show.note("then run `tocsin rotate-keys`; after that the older keys may go")
         return OK
     open_all()
-    number = rotate_secrets()
+    number, lost = rotate_secrets()
     if json:
-        show.document({"channels": number})
+        show.document({"channels": number, "unreadable": lost})
     else:
         print(f"{number} channels are encrypted under the newest key")
-    return OK
+        for name in lost:
+            show.note(f"{name}: none of the keys decrypts it; save it anew, or add the key that is lacking")
+    return ERROR if lost else OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from model.database import tuples
+from model.database import Unreadable, tuples
 from model.tables import Channel
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChannelRef:
-    """A channel and its decrypted config."""
+    """A channel and its decrypted config, or `Unreadable`."""
 
     channel_id: int
     tenant_id: str
@@ -52,7 +52,9 @@ def _config(ciphertext: str) -> dict[str, Any]:
     if found is None:
         if len(_configs) >= KEPT:
             _configs.clear()
-        found = _configs[ciphertext] = Channel.config.python_value(ciphertext)
+        found = Channel.config.python_value(ciphertext)
+        if not isinstance(found, Unreadable):  # the key may come yet
+            _configs[ciphertext] = found
     return found
 
 

@@ -26,7 +26,7 @@ from peewee import (  # type: ignore[attr-defined]  # its stubs lack the last on
 from playhouse.pool import MaxConnectionsExceeded
 
 from model.pools import BUSY_SECONDS, PostgresPool, SqlitePool
-from model.vault import vault
+from model.vault import LostKeyError, vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,6 +49,7 @@ __all__ = [
     "EncryptedJsonField",
     "IdField",
     "JsonField",
+    "Unreadable",
     "UtcDateTimeField",
     "connection",
     "database",
@@ -286,8 +287,18 @@ class JsonField(Field):
         return None if value is None else orjson.loads(value)
 
 
+class Unreadable(dict[str, Any]):
+    """In place of a document that none of the keys decrypts: empty, so that the row can be shown, replaced and deleted.
+
+    Whoever acts on what such a document says has to ask whether it is one.
+    """
+
+    #: What is wrong, and what mends it.
+    WHY = "none of TOCSIN_SECRET_KEYS decrypts it: save it anew, with its secrets, or add the key that is lacking"
+
+
 class EncryptedJsonField(Field):
-    """A JSON document that only processes with TOCSIN_SECRET_KEYS can read.
+    """A JSON object that only processes with TOCSIN_SECRET_KEYS can read; to others it is `Unreadable`.
 
     The whole document is encrypted, not chosen keys of it: what a new provider calls its secret cannot be
     forgotten.
@@ -296,12 +307,21 @@ class EncryptedJsonField(Field):
     field_type = "TEXT"
 
     def db_value(self, value: Any) -> str | None:
-        """Encrypt under the newest key."""
+        """Encrypt under the newest key.
+
+        Raises:
+            TypeError: it is what nobody could read, and would be lost for good.
+        """
+        if isinstance(value, Unreadable):
+            raise TypeError("what no key decrypts is replaced, or left alone")
         return None if value is None else vault.encrypt(orjson.dumps(value))
 
     def python_value(self, value: str | None) -> Any:
         """Decrypt under whichever key fits."""
-        return None if value is None else orjson.loads(vault.decrypt(value))
+        try:
+            return None if value is None else orjson.loads(vault.decrypt(value))
+        except LostKeyError:
+            return Unreadable()
 
 
 class BaseModel(Model):

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from config import Settings
 
 
+class LostKeyError(SettingsError):
+    """None of the keys decrypts what the database holds."""
+
+
 class Vault:
     """Holds the keys of this process. Closed until `open` is called."""
 
@@ -42,14 +46,14 @@ class Vault:
         """Decrypt under any of the keys.
 
         Raises:
-            SettingsError: none of the keys fits.
+            LostKeyError: none of the keys fits.
         """
         try:
             with suppress(InvalidToken):
                 return self._opened().decrypt(token)
             return self._opened(again=True).decrypt(token)
         except InvalidToken:
-            raise SettingsError(
+            raise LostKeyError(
                 "TOCSIN_SECRET_KEYS: none of the keys decrypts what the database holds; "
                 "add the key with which it was written (older keys go behind newer ones)"
             ) from None
@@ -58,7 +62,7 @@ class Vault:
         """The same secret under the newest key.
 
         Raises:
-            SettingsError: none of the keys fits.
+            LostKeyError: none of the keys fits.
         """
         return self.encrypt(self.decrypt(token))
 

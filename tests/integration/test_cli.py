@@ -371,6 +371,19 @@ def dead_letter(tocsin: Tocsin, *options: str) -> str:
     return listed[-1]
 
 
+def test_what_a_lost_key_leaves_unreadable_is_named_and_applied_anew(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    key = tocsin.environment["TOCSIN_SECRET_KEYS"]
+    tocsin.environment["TOCSIN_SECRET_KEYS"] = tocsin.json("rotate-keys", "--generate")["key"]
+    names = sorted(f"acme/{each['name']}" for each in tocsin.json("channel", "list"))
+    found = tocsin.json("rotate-keys", status=1)
+    assert (found["channels"], sorted(found["unreadable"])) == (0, names)
+    assert "none of the keys decrypts it" in tocsin("rotate-keys", status=1).stderr
+    tocsin.apply()
+    assert tocsin.json("rotate-keys") == {"channels": len(names), "unreadable": []}
+    tocsin.environment["TOCSIN_SECRET_KEYS"] = key
+
+
 def test_on_rabbitmq_the_worker_is_elsewhere_and_send_waits_if_asked(
     tocsin: Tocsin, postgres_url: str, rabbitmq_url: str
 ) -> None:

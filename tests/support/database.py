@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from cryptography.fernet import Fernet
+
 from config import load_settings
 from model import bulk, channels, rulebook
-from model.database import open_database
+from model.database import database, open_database
 from model.migrate import migrate
 from model.states import DeliveryState, JobState
 from model.tables import Channel, Delivery, Job, Tenant
@@ -30,7 +32,7 @@ def open_test_database(url: str, *, migrated: bool = True) -> Iterator[None]:
     It is the process's one database, as in production: blocks follow each other, they do not nest. At the end
     every connection of the pool is closed, those of other threads included.
     """
-    database = open_database(load_settings(database_url=url, secret_keys=KEY))
+    opened: Any = open_database(load_settings(database_url=url, secret_keys=KEY))
     rulebook.forget()
     channels.forget()
     try:
@@ -38,7 +40,7 @@ def open_test_database(url: str, *, migrated: bool = True) -> Iterator[None]:
             migrate()
         yield
     finally:
-        database.close_all()  # type: ignore[attr-defined]  # a pool's, and both kinds are pools
+        opened.close_all()
 
 
 def make_tenant(tenant_id: str = "acme") -> str:
@@ -51,6 +53,16 @@ def make_channel(tenant_id: str = "acme", name: str = "ops", **fields: Any) -> i
     """A channel of a tenant; its id."""
     values = {"channel_type": "webhook", "config": {"url": "https://ops.example.org/in"}} | fields
     return int(Channel.create(tenant=tenant_id, name=name, **values).id)
+
+
+def lose_key(channel_id: int) -> None:
+    """Make a channel one that was saved under a key that nobody has any more."""
+    token = Fernet(Fernet.generate_key()).encrypt(b"{}").decode()
+    mark = bulk.placeholder()
+    database.execute_sql(
+        f"UPDATE notification_channels SET config = {mark} WHERE id = {mark}",  # noqa: S608  # placeholders
+        (token, channel_id),
+    )
 
 
 def make_job(tenant_id: str = "acme", *, sequence: int = 1, **fields: Any) -> int:

@@ -11,7 +11,7 @@ from api.console.session import COOKIE
 from model.database import connection, utcnow
 from model.tables import Channel, Delivery, LogEntry
 from tests.integration.api.conftest import TOKEN, session_cookie
-from tests.support.database import make_job
+from tests.support.database import lose_key, make_job
 
 if TYPE_CHECKING:
     import pytest
@@ -170,3 +170,37 @@ def test_the_dead_of_any_time_are_found_and_replayed(sqlite_api: Api) -> None:
     answer = sqlite_api.client.post("/dead/replay", data={"csrf": TOKEN, "hours": "any"}, headers=headers)
     assert answer.headers["location"] == "/dead?hours=any&replayed=1"
     assert says("?hours=any") == "Nothing here: what was to arrive arrived, or is on its way."
+
+
+def test_a_channel_whose_key_is_lost_makes_no_page_and_no_call_an_error(sqlite_api: Api) -> None:
+    # Given channels that no key decrypts, one of them for phones
+    with connection():
+        lose_key(sqlite_api.ids["channel"])
+        lose_key(sqlite_api.ids["phones"])
+    path = f"/channels/{sqlite_api.ids['channel']}"
+    # When a person looks, then each page is there, and says what is wrong
+    headers = session_cookie("admin")
+    for page in ("/", "/channels", path, f"/jobs/{sqlite_api.ids['job']}", "/rules", "/device"):
+        assert sqlite_api.client.get(page, headers=headers).status_code == 200, page
+    for page in ("/channels", path, f"/jobs/{sqlite_api.ids['job']}"):
+        assert (
+            "none of TOCSIN_SECRET_KEYS decrypts it" in sqlite_api.client.get(page, headers=headers).text
+        ), page
+    for channel in ("channel", "phones"):
+        tried = f"/channels/{sqlite_api.ids[channel]}/test"
+        answer = sqlite_api.client.post(tried, data={"csrf": TOKEN}, headers=headers)
+        assert answer.status_code == 200
+        assert "It did not arrive" in answer.text
+        assert "unreadable config" in answer.text
+    # When a program does
+    shown = sqlite_api.get("/v1" + path)
+    assert (shown["config"], shown["health"]) == ({}, "misconfigured")
+    assert len(sqlite_api.get("/v1/channels")["items"]) == 2
+    assert sqlite_api.call("POST", "/v1/explain", json={"alert_id": 1}).json()["targets"] == []
+    assert sqlite_api.call("POST", f"/v1{path}/test").status_code == 502
+    assert sqlite_api.call("POST", "/v1/users/alice/notify", json={"message": "x"}).status_code == 202
+    # Then it is mended by saving it anew, or deleted
+    assert sqlite_api.call("PATCH", "/v1" + path, json={"is_enabled": False}).status_code == 422
+    whole = {"name": "ops", "channel_type": "webhook", "config": {"url": "https://ops.example.org/in"}}
+    assert sqlite_api.call("PUT", "/v1" + path, json=whole).json()["health"] == "unknown"
+    assert sqlite_api.call("DELETE", "/v1/channels/{phones}").status_code == 204

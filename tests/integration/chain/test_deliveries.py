@@ -12,8 +12,9 @@ from actors.broker import runtime
 from model.database import connection, utcnow
 from model.problems import InvalidInput
 from model.results import dispatch_results, job_document
-from model.tables import Alert, Channel, Delivery, Device
+from model.tables import Alert, Channel, Delivery, Device, Job
 from receivers import Answer
+from tests.support.database import lose_key, make_deliveries, make_job
 
 if TYPE_CHECKING:
     from tests.integration.chain.conftest import Chain
@@ -334,3 +335,59 @@ def test_one_failing_device_never_stops_another(chain: Chain) -> None:
     assert (totals["delivered"], totals["failed"], totals["in_progress"]) == (90, 10, 0)
     document = job_document(chain.jobs()[0])
     assert document["state"] == "PARTIAL"
+
+
+def test_a_channel_whose_key_is_lost_hurts_no_other(chain: Chain) -> None:
+    # Given three channels, of which no key decrypts two
+    hook, lost, phones = (
+        chain.channel("hook"),
+        chain.channel("lost", "push", all_users=True),
+        chain.channel("phones", "push", all_users=True),
+    )
+    for channel in (hook, lost, phones):
+        chain.rule(channel)
+    device = chain.device("alice")
+    with connection():
+        lose_key(hook.id)
+        lose_key(lost.id)
+
+    # When an alert comes for all of them
+    chain.send(OPEN)
+    chain.until(
+        lambda: [line[3] for line in chain.lines()] in (["FAILED", "DELIVERED"], ["DELIVERED", "FAILED"])
+    )
+
+    # Then who can be sent to is, and the other fails as misconfigured; whom the third names nobody knows yet
+    assert sorted(line[2:] for line in chain.lines()) == [
+        ("hook", "FAILED", "misconfigured", 1),
+        ("phones", "DELIVERED", None, 1),
+    ]
+    assert {job.channel_name: job.state for job in chain.jobs()}["lost"] == "PENDING"
+    with connection():
+        found = Channel.get_by_id(hook.id)
+    assert (found.health, "save it anew" in str(found.health_detail)) == ("misconfigured", True)
+
+    # When one message speaks of deliveries for both push channels
+    late = utcnow() + timedelta(hours=1)
+    with connection():
+        ids = [
+            make_deliveries(
+                make_job(sequence=9, alert_id="9", channel_id=channel.id, channel_name=channel.name,
+                         channel_type="push", expires_at=late),
+                channel_id=channel.id, device_id=device.id, user_id="alice", sender="apns", expires_at=late,
+            )[0]
+            for channel in (lost, phones)
+        ]  # fmt: skip
+    actors.deliver.send(ids)
+    # Then each has its own end
+    chain.until(lambda: len([line for line in chain.lines() if line[5]]) == 4)
+    assert [line[2:] for line in chain.lines()[2:]] == [
+        ("lost", "FAILED", "misconfigured", 1),
+        ("phones", "DELIVERED", None, 1),
+    ]
+
+    # When the channel is saved anew, and the sweep comes, then what waited is delivered
+    with connection():
+        Channel.update(config={"all_users": True}).where(Channel.id == lost.id).execute()
+        Job.update(sweep_at=utcnow()).where(Job.state == "PENDING").execute()
+    assert chain.settled()[4][2:] == ("lost", "DELIVERED", None, 1)

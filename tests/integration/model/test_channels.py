@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.fernet import Fernet
 
+from config import load_settings
 from model import bulk
 from model.channels import channels_of
-from model.database import connection
+from model.database import Unreadable, connection
 from model.tables import Channel
-from tests.support.database import make_channel, make_tenant, open_test_database
+from model.vault import vault
+from tests.support.database import KEY, make_channel, make_tenant, open_test_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +56,15 @@ def test_no_secret_is_found_in_the_files_of_the_database(tmp_path: Path) -> None
     assert b"webhook" in while_open
     assert b"c4nary" not in while_open
     assert b"c4nary" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_config_that_no_key_decrypts_is_unreadable_until_one_does(database_url: str) -> None:
+    lost = make_channel(name="lost")
+    vault.open(load_settings(database_url=database_url, secret_keys=Fernet.generate_key().decode()))
+    well = make_channel(name="well")
+    found = channels_of([lost, well])
+    assert isinstance(found[lost].config, Unreadable)
+    assert found[well].config == {"url": "https://ops.example.org/in"}
+    vault.open(load_settings(database_url=database_url, secret_keys=KEY))
+    assert channels_of([lost])[lost].config == found[well].config

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from actors.intake import DIRECT
 from admin import channels, rules
+from admin.apply import apply
 from admin.lookup import find_channel
 from admin.secrets import MASK, mask, unmask
+from model.database import Unreadable
 from model.problems import InvalidInput
 from model.tables import RoutingRule, Tenant
 from senders.webhook import WebhookConfig
+from tests.support.database import lose_key, make_channel
 
 SECRET = "whsec_" + "QUJD" * 11
 HOOK: dict[str, Any] = {
@@ -193,3 +196,52 @@ def test_a_closed_behind_a_throttle_is_warned_of() -> None:
     data = {"name": "r", "channel": "a", "throttle_minutes": 5, "deliver_on": ["OPEN", "CLOSED"]}
     assert "give CLOSED a rule of its own" in rules.warnings_of(rules.check_rule(data).spec)[0]
     assert rules.warnings_of(rules.check_rule(data | {"deliver_on": ["CLOSED"]}).spec) == []
+
+
+@pytest.mark.usefixtures("db")
+def test_a_channel_whose_key_is_lost_is_shown_as_that_and_saved_anew_by_every_way() -> None:
+    # Given a channel that none of the keys decrypts, and one that is well
+    channels.create_channel("acme", HOOK | {"name": "well"})
+    lost = channels.create_channel("acme", HOOK)
+    again: dict[str, Any] = {
+        "put": lambda: channels.update_channel("acme", "ops", HOOK, partial=False),
+        "patch": lambda: channels.update_channel("acme", "ops", {"config": HOOK["config"]}),
+        "apply": lambda: apply({"tenant": "acme", "channels": [HOOK]}),
+    }
+    for way, save in again.items():
+        lose_key(lost.id)
+        # When it is shown, then as what it is, and the others as ever
+        shown = {each["name"]: each for each in channels.list_channels("acme")}
+        assert (shown["ops"]["config"], shown["ops"]["health"]) == ({}, "misconfigured")
+        assert "save it anew" in shown["ops"]["health_detail"]
+        assert shown["well"]["health"] == "unknown"
+        # When it is saved anew, then it is as good as new
+        save()
+        assert find_channel("acme", "ops").config == HOOK["config"], way
+        assert channels.list_channels("acme")[0]["health"] == "unknown"
+    lose_key(lost.id)
+    assert channels.delete_channel("acme", "ops") == 0
+
+
+@pytest.mark.usefixtures("db")
+def test_what_cannot_be_read_is_not_kept_by_a_change_of_something_else() -> None:
+    channel = channels.create_channel("acme", HOOK)
+    lose_key(channel.id)
+    masked = {"config": {"url": "https://ops.example.org/", "secret": MASK}}
+    for change in ({"is_enabled": False}, {"name": "other"}):
+        assert problems(channels.update_channel, "acme", "ops", change) == [f"config: {Unreadable.WHY}"]
+    for partial in (True, False):
+        assert problems(channels.update_channel, "acme", "ops", HOOK | masked, partial=partial) == [
+            f"config.secret: {MASK} stands for a stored secret, and there is none that can be read; give the secret"
+        ]
+    # Nor does any other way of writing it make an empty one of it
+    with pytest.raises(TypeError, match="what no key decrypts"):
+        find_channel("acme", "ops").save()
+
+
+@pytest.mark.usefixtures("db")
+def test_an_empty_config_replaces_one_that_cannot_be_read() -> None:
+    lost = find_channel("acme", make_channel(config={"secret": "canary"}))
+    lose_key(lost.id)
+    spec = channels.ChannelSpec("ops", "webhook", is_enabled=True, config={})
+    assert channels.changed_fields(find_channel("acme", "ops"), spec) == ["config"]

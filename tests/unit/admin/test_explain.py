@@ -11,7 +11,7 @@ from admin.apply import apply
 from admin.explain import explain
 from config import load_settings
 from model.tables import Alert, Channel, Delivery, Job
-from tests.support.database import KEY, NOW, make_job
+from tests.support.database import KEY, NOW, lose_key, make_job
 
 PUSH = {"name": "phones", "channel_type": "push", "config": {"user_ids": ["alice", "nobody"]}}
 HOOK = {"name": "hook", "channel_type": "webhook", "config": {"url": "https://ops.example.org/"}}
@@ -96,3 +96,18 @@ def test_the_throttle_counts_what_was_delivered_or_is_under_way(
     assert rule["matched"] is not throttled
     assert ("throttle_minutes: hook was notified" in (rule["reason"] or "")) is throttled
     Job.delete().where(Job.id == job).execute()
+
+
+@pytest.mark.usefixtures("db")
+def test_a_channel_whose_key_is_lost_is_a_reason_and_no_error() -> None:
+    configure([{"name": "hooks", "channel": "hook"}, {"name": "phones", "channel": "phones"}])
+    lose_key(Channel.get(name="phones").id)
+    answer = ask({})
+    assert [(each["rule"], each["matched"]) for each in answer["rules"]] == [
+        ("hooks", True),
+        ("phones", False),
+    ]
+    assert answer["rules"][1]["reason"].startswith(
+        "channel: phones cannot be sent to: none of TOCSIN_SECRET_KEYS"
+    )
+    assert [each["channel"] for each in answer["targets"]] == ["hook"]

@@ -14,16 +14,16 @@ from cryptography.fernet import Fernet
 from admin import doctor, keys, progress
 from admin.jobs import find_job, list_jobs
 from admin.prune import prune
-from config import SettingsError, load_settings
+from config import load_settings
 from model import bulk
-from model.database import database, is_sqlite, open_database, transaction, utcnow
+from model.database import Unreadable, database, is_sqlite, open_database, transaction, utcnow
 from model.ledger import conservation
 from model.problems import InvalidInput
 from model.states import DeliveryState, JobState
 from model.status import status
 from model.tables import Alert, ApiKey, Channel, Delivery, Device, Job
 from model.vault import vault
-from tests.support.database import KEY, make_channel, make_deliveries, make_job
+from tests.support.database import KEY, lose_key, make_channel, make_deliveries, make_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,14 +59,26 @@ def test_after_a_rotation_the_newest_key_alone_decrypts_everything(database_url:
     new = keys.generate_secret_key()
     # When a newer key stands before it, and all is rotated
     vault.open(load_settings(database_url=database_url, secret_keys=f"{new} {KEY}"))
-    assert keys.rotate_secrets() == keys.BATCH + 5
+    assert keys.rotate_secrets() == (keys.BATCH + 5, [])
     # Then the old key may go, and no cache was invalidated for it
     vault.open(load_settings(database_url=database_url, secret_keys=new))
     assert {channel.config["url"] for channel in Channel.select()} == {"https://ops.example.org/in"}
     assert Channel.get(name="c7").updated_at == changed
-    vault.open(load_settings(database_url=database_url, secret_keys=Fernet.generate_key().decode()))
-    with pytest.raises(SettingsError, match="none of the keys decrypts"):
-        keys.rotate_secrets()
+
+
+@pytest.mark.usefixtures("db")
+def test_a_rotation_goes_on_with_the_others_where_a_key_is_lost_and_names_the_channel(
+    database_url: str,
+) -> None:
+    for name in ("first", "lost", "last"):
+        make_channel(name=name)
+    lose_key(Channel.get(name="lost").id)
+    new = keys.generate_secret_key()
+    vault.open(load_settings(database_url=database_url, secret_keys=f"{new} {KEY}"))
+    assert keys.rotate_secrets() == (2, ["acme/lost"])
+    vault.open(load_settings(database_url=database_url, secret_keys=new))
+    readable = [channel.name for channel in Channel.select() if not isinstance(channel.config, Unreadable)]
+    assert sorted(readable) == ["first", "last"]
 
 
 @pytest.mark.usefixtures("db")
