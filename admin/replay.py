@@ -61,11 +61,13 @@ class Replayed:
     Attributes:
         jobs: their ids.
         skipped: reason -> number of deliveries that cannot succeed, and stay as they are.
+        more: others could go as well, but for the limit.
     """
 
     deliveries: int = 0
     jobs: set[int] = field(default_factory=set)
     skipped: Counter[str] = field(default_factory=Counter)
+    more: bool = False
 
     def document(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -73,6 +75,7 @@ class Replayed:
             "deliveries": self.deliveries,
             "jobs": len(self.jobs),
             "skipped": {str(why): number for why, number in self.skipped.items()},
+            "more": self.more,
         }
 
 
@@ -83,7 +86,8 @@ def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 1
         tenant_id: whose.
         wanted: which of them.
         settings: for the new deadlines.
-        limit: how many deliveries to look at, at most.
+        limit: how many to send, at most. Those that cannot go are passed over, however many they are: each is looked at
+            once, in the order of ids.
 
     Raises:
         LookupError: there is no such channel or reason.
@@ -91,22 +95,22 @@ def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 1
     if wanted.reason is not None and wanted.reason not in set(Reason):
         raise LookupError(f"there is no reason {wanted.reason!r}; there are {', '.join(Reason)}")
     done = Replayed()
-    after, seen = 0, 0
-    while seen < limit:
+    after: int | None = 0
+    while after is not None and not done.more:
         now = utcnow()
         with transaction():
-            rows = _select(tenant_id, wanted, after=after, limit=min(BATCH, limit - seen))
-            to_send = _reopen(rows, done, settings, now)
+            rows, after = _select(tenant_id, wanted, after=after)
+            to_send = _reopen(rows, done, settings, now, room=limit - done.deliveries)
         hand_on_deliveries(to_send)
-        seen += len(rows)
-        if len(rows) < BATCH:
-            break
-        after = rows[-1].id
     return done
 
 
-def _select(tenant_id: str, wanted: Filter, *, after: int, limit: int) -> list[Any]:
-    """Candidates by id, with what decides on them, and their jobs locked."""
+def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], int | None]:
+    """A batch of candidates by id, with what decides on them, and their jobs locked.
+
+    Returns:
+        And the id after which to go on; None: there are no more.
+    """
     condition = (
         (Delivery.tenant_id == tenant_id)
         & (Delivery.id > after)
@@ -122,11 +126,11 @@ def _select(tenant_id: str, wanted: Filter, *, after: int, limit: int) -> list[A
         condition &= Delivery.finished_at >= wanted.since
     if wanted.until is not None:
         condition &= Delivery.finished_at < wanted.until
-    found = Delivery.select(Delivery.id, Delivery.job).where(condition).order_by(Delivery.id).limit(limit)
+    found = Delivery.select(Delivery.id, Delivery.job).where(condition).order_by(Delivery.id).limit(BATCH)
     candidates = dict(tuples(found))
     ids = sorted(candidates)
     if not ids:
-        return []
+        return [], None
     lock_jobs(set(candidates.values()))
     # Read only now: whoever replayed the same meanwhile has ended, and what he took is not ours.
     query = (
@@ -155,7 +159,7 @@ def _select(tenant_id: str, wanted: Filter, *, after: int, limit: int) -> list[A
         .order_by(Delivery.id)
         .namedtuples()
     )
-    return list(query)
+    return list(query), ids[-1] if len(ids) == BATCH else None
 
 
 def _why_not(row: Any) -> Reason | None:
@@ -173,8 +177,13 @@ def _why_not(row: Any) -> Reason | None:
     return None
 
 
-def _reopen(rows: list[Any], done: Replayed, settings: Settings, now: datetime) -> list[Inserted]:
-    """Write it; what is to be sent. Within a transaction of the caller's, their jobs locked."""
+def _reopen(
+    rows: list[Any], done: Replayed, settings: Settings, now: datetime, *, room: int
+) -> list[Inserted]:
+    """Write it, for as many as there is room for; what is to be sent.
+
+    Within a transaction of the caller's, their jobs locked.
+    """
     to_send: list[Inserted] = []
     leaving: dict[int, Counter[str]] = {}
     reopened = []
@@ -183,6 +192,9 @@ def _reopen(rows: list[Any], done: Replayed, settings: Settings, now: datetime) 
         if why_not is not None:
             done.skipped[why_not] += 1
             continue
+        if len(to_send) == room:
+            done.more = True
+            break
         leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
         sender = str(sender_of(row.channel_type, row.platform))
         to_send.append(

@@ -358,11 +358,12 @@ class ReplayInput(_Answer):
 
 
 class Replayed(_Answer):
-    """What goes out again, and how many were skipped for which reason."""
+    """What goes out again, how many were skipped for which reason, and whether others could go with another call."""
 
     deliveries: int
     jobs: int
     skipped: dict[str, int]
+    more: bool
 
 
 class Readiness(_Answer):

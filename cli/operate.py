@@ -118,7 +118,9 @@ def replay(
     until: Annotated[
         str | None, typer.Option("--until", help="What ended before this time (RFC 3339).")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many deliveries at most.")] = 10_000,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="How many deliveries to send at most.")
+    ] = 10_000,
     everything: Annotated[
         bool, typer.Option("--all", help="All that failed, where nothing else is chosen.")
     ] = False,
@@ -159,6 +161,8 @@ def replay(
         show.note(f"tenant {tenant_id}: {done.deliveries} deliveries of {len(done.jobs)} jobs go out again")
         for why, number in sorted(done.skipped.items()):
             show.note(f"skipped: {number}, {why}")
+        if done.more:
+            show.note(f"more could go: the limit is {limit}; run it again")
         if watched:
             show_summary(found)
         for line in waited.lines():

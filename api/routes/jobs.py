@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["jobs"], route_class=Call)
 
 _REPLAYED = answer(
-    200, "They go out again.", "Replayed", {"deliveries": 3, "jobs": 2, "skipped": {"device_deleted": 1}}
-)
+    200, "They go out again.", "Replayed",
+    {"deliveries": 3, "jobs": 2, "skipped": {"device_deleted": 1}, "more": False},
+)  # fmt: skip
 
 
 @router.get(
@@ -80,7 +81,7 @@ def get_job(caller: Reader, job_id: LongId) -> Json:
     responses=_REPLAYED | KEYED | problems(404),
 )
 async def replay_job(request: Request, caller: Administrator, job_id: LongId) -> Json:
-    """Send a job's failed and expired deliveries again. Role: admin."""
+    """Send a job's failed and expired deliveries again, 10,000 at once; `more` says of others. Role: admin."""
 
     def run() -> dict[str, Any]:
         with connection():
@@ -127,7 +128,7 @@ class _Wanted(BaseModel):
 async def replay_by_filter(request: Request, caller: Administrator, given: JsonBody) -> Json:
     """Send again what failed or expired: of a channel, for a reason, in a time. At least one of them. Role: admin.
 
-    At most 10,000 deliveries at once; call it again for more.
+    At most 10,000 deliveries at once; while the answer says `more`, call it again.
     """
 
     def run() -> dict[str, Any]:

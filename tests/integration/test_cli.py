@@ -198,8 +198,10 @@ def test_what_fails_is_said_by_the_status_and_can_be_replayed(tocsin: Tocsin) ->
 
     tocsin.far.normal()
     tocsin.far.clear()
+    done = tocsin("replay", "--channel", "hook", "--limit", "5")
+    assert "more could go: the limit is 5; run it again" in done.stderr.splitlines()
     replayed = tocsin.json("replay", "--channel", "hook", "--reason", "exhausted")
-    assert (replayed["deliveries"], replayed["totals"]["delivered"]) == (25, 25)
+    assert (replayed["deliveries"], replayed["totals"]["delivered"], replayed["more"]) == (20, 20, False)
     assert tocsin.json("status")["failed_by_reason"] == {}
     assert len(tocsin.far.webhook.received) == 25
     assert tocsin.json("channel", "test", "phones")["outcome"] == "ok"

@@ -128,6 +128,7 @@ def job(
     cursor: Cursor = None,
     replayed: Annotated[int | None, Query(ge=0, le=MAX_INTEGER)] = None,
     skipped: Annotated[list[str], Query(max_length=len(Reason))] = [],  # noqa: B006  # FastAPI copies it
+    more: bool = False,
 ) -> Response:
     """One job: deliveries, attempts, and one delivery's message."""
     with connection():
@@ -142,7 +143,7 @@ def job(
         message = message_of(request.app.state.settings, found, shown) if shown else None
     return render(
         request, "job.html", job=found, rows=rows, tried=tried, shown=shown, message=message, totals=totals(found),
-        replayed=replayed, skipped=_skipped(skipped), cursor=cursor, is_cut=is_cut,
+        replayed=replayed, skipped=_skipped(skipped), more=more, cursor=cursor, is_cut=is_cut,
     )  # fmt: skip
 
 
@@ -157,4 +158,4 @@ async def replay_job(request: Request, session: Admin, _form: Posted, job_id: Lo
 
     done = await publishing(request, run)
     skipped = [f"{why}:{how_many}" for why, how_many in done.skipped.items()]
-    return see(f"/jobs/{job_id}", replayed=done.deliveries, skipped=skipped)
+    return see(f"/jobs/{job_id}", replayed=done.deliveries, skipped=skipped, more=done.more or None)

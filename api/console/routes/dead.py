@@ -62,6 +62,7 @@ def dead(
     cursor: Cursor = None,
     replayed: QueryLongId = None,
     skipped: QueryLongId = None,
+    more: bool = False,
 ) -> Response:
     """Dead deliveries, newest first."""
     chosen = _chosen(channel, reason, hours)
@@ -73,7 +74,7 @@ def dead(
         channels = lists.channel_choices(session.tenant_id)
     return render(
         request, "dead.html", rows=rows, chosen=chosen, channels=channels, reasons=REASONS, hours=HOURS,
-        replayed=replayed, skipped=skipped, is_first=cursor is None,
+        replayed=replayed, skipped=skipped, more=more, is_first=cursor is None,
         is_filtered=bool(chosen["channel"] or chosen["reason"] or _hours(chosen)),
     )  # fmt: skip
 
@@ -97,5 +98,5 @@ async def replay_dead(request: Request, session: Admin, form: Posted) -> Respons
     # Zero is no id, and the query takes ids: what was not there is not told.
     return see(
         "/dead", channel=chosen["channel"], reason=chosen["reason"], hours=chosen["hours"],
-        replayed=done.deliveries or None, skipped=sum(done.skipped.values()) or None,
+        replayed=done.deliveries or None, skipped=sum(done.skipped.values()) or None, more=done.more or None,
     )  # fmt: skip

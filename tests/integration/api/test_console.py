@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from admin.replay import replay
 from api.console import figures, lists
 from api.console.session import COOKIE
 from model.database import connection, utcnow
 from model.tables import Channel, Delivery, LogEntry
 from tests.integration.api.conftest import TOKEN, session_cookie
-from tests.support.database import lose_key, make_job
+from tests.support.database import lose_key, make_deliveries, make_job
 
 if TYPE_CHECKING:
     import pytest
@@ -54,6 +56,31 @@ def test_replaying_a_job_of_which_nothing_can_go_says_what_stays_and_why(sqlite_
     # And once more there is nothing to replay; and what is put into the address by hand is not believed
     page = sqlite_api.client.get(f"{path}?replayed=0&skipped=nothing:3&skipped=rejected:x", headers=headers)
     assert "No delivery goes out again. None has failed or expired.</p>" in page.text
+
+
+def test_a_replay_that_its_limit_ended_says_that_there_is_more(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given three jobs that failed, and replays that send one delivery at a time
+    for module in ("api.console.routes.dead", "api.routes.jobs"):
+        monkeypatch.setattr(f"{module}.replay", partial(replay, limit=1))
+    channel = sqlite_api.ids["channel"]
+    ended: dict[str, Any] = {"state": "FAILED", "finished_at": utcnow()}
+    with connection():
+        for sequence in (8, 9):
+            job = make_job(alert_id=str(sequence), sequence=sequence, channel_id=channel, failed=1, **ended)
+            make_deliveries(job, channel_id=channel, device_id=0, reason="exhausted", sweep_at=None, **ended)
+    headers = session_cookie("admin")
+    # When a program replays them, or a person, then each is told so, until the last
+    assert sqlite_api.call("POST", "/v1/replay", json={"reason": "exhausted"}).json()["more"] is True
+    for is_last in (False, True):
+        answer = sqlite_api.client.post("/dead/replay", data={"csrf": TOKEN}, headers=headers)
+        page = sqlite_api.client.get(answer.headers["location"], headers=headers)
+        assert "1 delivery goes out again." in page.text
+        assert ("Others could go as well: replay once more." in page.text) is not is_last
+    page = sqlite_api.client.get(f"/jobs/{sqlite_api.ids['job']}?replayed=1&more=True", headers=headers)
+    assert "Others could go as well: replay once more." in page.text
+    assert sqlite_api.call("POST", "/v1/replay", json={"reason": "exhausted"}).json()["more"] is False
 
 
 def test_explaining_for_a_moment_at_an_end_of_the_calendar_says_what_is_wrong(sqlite_api: Api) -> None:

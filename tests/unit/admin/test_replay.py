@@ -45,7 +45,7 @@ def test_a_failed_delivery_is_as_good_as_new_and_its_job_open_again() -> None:
     job = failed_job(make_channel(), 1)
     done = run(job_id=job)
     ledger.conservation()
-    assert done.document() == {"deliveries": 1, "jobs": 1, "skipped": {}}
+    assert done.document() == {"deliveries": 1, "jobs": 1, "skipped": {}, "more": False}
     delivery, row = Delivery.get(), Job.get()
     assert (delivery.state, delivery.attempts, delivery.reason, delivery.finished_at) == (
         "PENDING",
@@ -77,7 +77,7 @@ def test_what_cannot_succeed_is_skipped_and_said_and_what_was_superseded_stays()
     make_deliveries(job, state=DeliveryState.SUPERSEDED, channel_id=channel, device_id=0, **DEAD)
 
     assert run(channel="ops").document() == {
-        "deliveries": 1, "jobs": 1, "skipped": {"device_disabled": 1, "device_deleted": 2},
+        "deliveries": 1, "jobs": 1, "skipped": {"device_disabled": 1, "device_deleted": 2}, "more": False,
     }  # fmt: skip
     ledger.conservation()
     Channel.update(is_enabled=False).execute()
@@ -119,8 +119,30 @@ def test_thousands_go_in_batches_up_to_the_limit() -> None:
         for number in range(1, 2501)
     ]).execute()  # fmt: skip
     done = replay("acme", Filter(), settings=load_settings(secret_keys=KEY), limit=2200)
-    assert (done.deliveries, len(done.jobs), Job.get().failed) == (2200, 1, 300)
+    assert (done.deliveries, len(done.jobs), Job.get().failed, done.more) == (2200, 1, 300, True)
     ledger.conservation()
+    # And the rest with another, which says that it was all
+    done = replay("acme", Filter(), settings=load_settings(secret_keys=KEY), limit=300)
+    assert (done.deliveries, Job.get().failed, done.more) == (300, 0, False)
+
+
+@pytest.mark.usefixtures("db")
+def test_what_cannot_go_keeps_nothing_from_going(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given more that cannot go than a replay sends, or reads at once, before two that can
+    monkeypatch.setattr("admin.replay.BATCH", 3)
+    gone, well = make_channel(name="gone"), make_channel()
+    for sequence in range(1, 8):
+        failed_job(gone, sequence)
+    Channel.update(is_enabled=False).where(Channel.id == gone).execute()
+    for sequence in (8, 9):
+        failed_job(well, sequence)
+    settings = load_settings(secret_keys=KEY)
+    # When they are replayed, one at a time, then each call sends one, and says whether there are more
+    assert [replay("acme", Filter(), settings=settings, limit=1).document() for _ in range(3)] == [
+        {"deliveries": 1, "jobs": 1, "skipped": {"channel_disabled": 7}, "more": True},
+        {"deliveries": 1, "jobs": 1, "skipped": {"channel_disabled": 7}, "more": False},
+        {"deliveries": 0, "jobs": 0, "skipped": {"channel_disabled": 7}, "more": False},
+    ]
 
 
 @pytest.mark.usefixtures("db")
@@ -131,7 +153,8 @@ def test_a_channel_of_another_type_now_delivers_as_what_it_is() -> None:
     failed_job(channel, 2, device_id=device.id, user_id="alice", sender="apns")
     Channel.update(channel_type="slack").where(Channel.id == channel).execute()
 
-    assert run().document() == {"deliveries": 1, "jobs": 1, "skipped": {"misconfigured": 1}}
+    done = run()
+    assert (done.deliveries, done.skipped) == (1, {"misconfigured": 1})
 
     assert [(row.sender, row.state) for row in Delivery.select().order_by(Delivery.id)] == [
         ("slack", "PENDING"),
