@@ -15,7 +15,7 @@ from actors.match_rules import match_critical, match_rules
 from config.metrics import metrics
 from model import bulk
 from model.alert import AlertEvent, parse_alert
-from model.database import transaction, utcnow
+from model.database import is_sqlite, transaction, utcnow
 from model.jobs import is_critical, job_row
 from model.problems import InvalidInput, Problem
 from model.states import EventType
@@ -163,7 +163,6 @@ def dispatch_to_user(
     with transaction():
         now = utcnow()  # as above
         require_tenant(tenant_id)
-        channel = _direct_channel(tenant_id)
         event = {
             "tenant_id": tenant_id,
             "alert_id": alert.key,
@@ -174,11 +173,16 @@ def dispatch_to_user(
             "jobs": 1,
         }
         inserted = bulk.insert(Alert, [event], ignore_conflicts=True, returning=["id"])
-        if not inserted:
-            same = (Job.tenant == tenant_id) & (Job.alert_id == alert.key) & (Job.channel_id == channel.id)
-            return int(Job.get(same).id)
+        sequence = inserted[0][0] if inserted else _lock_event(tenant_id, alert.key)
+        # By whichever channel it went: the one of now may have been made since. None where it was pruned, and its alert
+        # is about to be: then this one is new.
+        mine = (Job.tenant == tenant_id) & (Job.alert_id == alert.key) & (Job.user_id == user_id)
+        known = None if inserted else Job.select(Job.id).where(mine).first()
+        if known is not None:
+            return int(known.id)
+        channel = _direct_channel(tenant_id)
         job = job_row(
-            runtime.settings, tenant_id=tenant_id, sequence=inserted[0][0], event=EventType.OPEN,
+            runtime.settings, tenant_id=tenant_id, sequence=sequence, event=EventType.OPEN,
             payload=alert.snapshot, accepted_at=now, channel=(channel.id, channel.name, channel.channel_type),
             user_id=user_id, now=now, targets=None,
         )  # fmt: skip
@@ -189,6 +193,14 @@ def dispatch_to_user(
 
 
 _NOTIFY = uuid.UUID("5f3cb1ce-6d0e-4c29-9d5a-0d8be2a0b6c7")
+
+
+def _lock_event(tenant_id: str, alert_id: str) -> int:
+    """The row of an OPEN that was accepted before; of two calls that repeat it the second waits for the first."""
+    query = Alert.select(Alert.id).where(
+        (Alert.tenant == tenant_id) & (Alert.alert_id == alert_id) & (Alert.event_type == EventType.OPEN)
+    )
+    return int((query if is_sqlite() else query.for_update()).get().id)
 
 
 def _direct_channel(tenant_id: str) -> Channel:
