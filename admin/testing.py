@@ -1,6 +1,7 @@
 """A test of a channel: one marked alert, at once, past the queue, through the sender that deliveries use.
 
-Nothing is written, no device disabled and no job made: it answers the question whether it would work.
+Nothing is written, no device disabled and no job made: it answers the question whether it would work. Nothing of it
+stays on the far side either: no broker retains it, and what its OPEN raised its CLOSED clears.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from model.database import Unreadable, connection, utcnow
 from model.ledger import clip
 from model.states import EventType
 from model.tables import Device
-from senders import base
+from senders import base, mqtt, pagerduty, snmp
 from senders.outcomes import Receipt, Transient
 from senders.registry import PLATFORMS
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from model.channels import ChannelRef
 
 PUSH = "push"
+#: Types whose far side keeps what an OPEN raises (an incident, an alarm) until the same thread's CLOSED.
+KEEPING = frozenset({pagerduty.PagerDutySender.name, snmp.SnmpSender.name})
 #: Sends at one time, where a push channel has many devices.
 CONCURRENT = 50
 #: How long the far side may keep a test before it is worthless.
@@ -63,7 +66,7 @@ def test_channel(tenant_id: str, reference: str | int, *, runtime: Runtime) -> d
         # Whom a push channel names that cannot be read, nobody knows: that is the answer then.
         is_push = found.channel_type == PUSH and not isinstance(found.config, Unreadable)
         devices = _devices(tenant_id, found) if is_push else [None]
-    tests = runtime.run(_send_all(runtime, tenant_id, found, devices))
+    tests = runtime.run(_send_all(runtime, found, devices))
     answer: dict[str, Any] = {
         "channel": channel.name,
         "channel_id": channel.id,
@@ -106,24 +109,27 @@ def _devices(tenant_id: str, channel: ChannelRef) -> list[base.Device | None]:
 
 
 async def _send_all(
-    runtime: Runtime, tenant_id: str, channel: ChannelRef, devices: Sequence[base.Device | None]
+    runtime: Runtime, channel: ChannelRef, devices: Sequence[base.Device | None]
 ) -> list[dict[str, Any]]:
     limit = asyncio.Semaphore(CONCURRENT)
     alert_id = f"test:{uuid.uuid4()}"
 
     async def one(device: base.Device | None) -> dict[str, Any]:
         async with limit:
-            return await _send(runtime, tenant_id, channel, device, alert_id)
+            return await _send(runtime, channel, device, alert_id)
 
     return await asyncio.gather(*map(one, devices))
 
 
 async def _send(
-    runtime: Runtime, tenant_id: str, channel: ChannelRef, device: base.Device | None, alert_id: str
+    runtime: Runtime, channel: ChannelRef, device: base.Device | None, alert_id: str
 ) -> dict[str, Any]:
     began = time.perf_counter()
-    result = await _outcome(runtime, tenant_id, channel, device, alert_id)
+    result = await _outcome(runtime, channel, device, alert_id, EventType.OPEN)
     latency_ms = round((time.perf_counter() - began) * 1000, 1)
+    if channel.channel_type in KEEPING and isinstance(result, Receipt):
+        closed = await _outcome(runtime, channel, device, alert_id, EventType.CLOSED)
+        result = result if isinstance(closed, Receipt) else closed
     if isinstance(result, BaseException) and outcome_name(result) == "internal":
         log.error("test_failed", channel=channel.channel_id, exc_info=result)
     answer: dict[str, Any] = {
@@ -141,14 +147,14 @@ async def _send(
 
 
 async def _outcome(
-    runtime: Runtime, tenant_id: str, channel: ChannelRef, device: base.Device | None, alert_id: str
+    runtime: Runtime, channel: ChannelRef, device: base.Device | None, alert_id: str, event: EventType
 ) -> Receipt | BaseException:
     deadline = runtime.settings.send_deadline
     now = utcnow()
     try:
         notification = base.Notification(
             id=uuid.uuid4(),
-            tenant_id=tenant_id,
+            tenant_id=channel.tenant_id,
             job_id=0,
             alert={
                 "alert_id": alert_id,
@@ -158,13 +164,13 @@ async def _outcome(
                 "details": {"title": "Test from Tocsin", "test": True},
                 "triggered_at": now.isoformat(),
             },
-            event=EventType.OPEN,
+            event=event,
             severity=0,
             is_critical=False,
-            thread=thread_of(tenant_id, alert_id),
+            thread=thread_of(channel.tenant_id, alert_id),
             accepted_at=now,
             expires_at=now + WORTH,
-            config=config_of(channel),
+            config=_config(channel),
             device=device,
         )
         sender = runtime.sender(channel.channel_type if device is None else PLATFORMS[device.platform])
@@ -174,3 +180,9 @@ async def _outcome(
         return Transient("timeout", f"no answer within {deadline:g} s; whether it arrived is unknown")
     except Exception as error:  # noqa: BLE001  # whatever a sender raises is the answer
         return error
+
+
+def _config(channel: ChannelRef) -> base.ChannelConfig:
+    """The channel's config, but that nothing is retained: a test must not replace what the broker keeps of an alert."""
+    config = config_of(channel)
+    return config.model_copy(update={"retain": False}) if isinstance(config, mqtt.MqttConfig) else config
