@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -24,6 +25,7 @@ for group in (configure, send, serve, jobs, channels, keys, operate, dead_letter
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status. Never a traceback for what a person can mend."""
+    _mend_streams()
     try:
         status = app(arguments, standalone_mode=False)
     except typer.Exit as end:
@@ -46,6 +48,20 @@ def main(arguments: list[str] | None = None) -> int:
         tell(lines)
         return ERROR
     return status if isinstance(status, int) else 0
+
+
+def _mend_streams() -> None:
+    """See to it that no answer fails because of where it goes, after the work was done.
+
+    What a terminal's encoding lacks is written as its number. Python gives no stream for a descriptor that was closed
+    (`>&-`): https://docs.python.org/3/library/sys.html#sys.__stdout__
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

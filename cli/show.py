@@ -31,10 +31,11 @@ COUNTERS = frozenset({"delivered", "failed", "suppressed", "superseded", "expire
 
 
 def document(answer: Any) -> None:
-    """Print JSON: indented for eyes, which read it in pipes too."""
+    """Print JSON: indented for eyes, which read it in pipes too. In UTF-8, whatever the terminal's (RFC 8259, 8.1)."""
     import orjson  # noqa: PLC0415  # `--help` need not wait for it
 
-    sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "none") -> None:

@@ -386,6 +386,34 @@ def test_what_a_lost_key_leaves_unreadable_is_named_and_applied_anew(tocsin: Toc
     tocsin.environment["TOCSIN_SECRET_KEYS"] = key
 
 
+def test_no_answer_fails_because_of_where_it_goes(tocsin: Tocsin) -> None:
+    # Given a channel whose name most encodings lack
+    configuration = tocsin.configuration()
+    name = configuration["channels"][0]["name"] = configuration["rules"][0]["channel"] = (
+        "Übersicht → Leitstelle"
+    )
+    tocsin("apply", "-", text=json.dumps(configuration))
+
+    def run(command: str, number: int, **environment: str) -> bytes:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command.format(tocsin=f"{sys.executable} -m cli")],
+            input=b'{"alert_id": %d}' % number, env=tocsin.environment | environment, cwd=ROOT, capture_output=True,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done
+        return done.stdout
+
+    # When an answer goes to a terminal of another encoding, then what that lacks has its number
+    told = run("{tocsin} send -", 1, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert rb"\xdcbersicht \u2192 Leitstelle" in told
+    # And JSON is UTF-8 all the same
+    found = json.loads(run("{tocsin} jobs --json", 0, PYTHONIOENCODING="latin-1").decode("utf-8"))
+    assert found[0]["channel"] == name
+    # When nobody is to hear of it, then it is done
+    assert run("{tocsin} send - >&-", 2) == b""
+    assert {1, 2} == {each["alert_id"] for each in tocsin.json("jobs")}
+
+
 def test_on_rabbitmq_the_worker_is_elsewhere_and_send_waits_if_asked(
     tocsin: Tocsin, postgres_url: str, rabbitmq_url: str
 ) -> None:
