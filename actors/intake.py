@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 #: Alerts that one call may bring (CONTRACT.md).
 MAX_ALERTS = 1000
 
+#: What an alert has and a notification has not.
+_NO_FIELDS = {
+    "alert_id": "a notification has none; give notification_id to make it unique",
+    "event_type": "a notification has none: it is one event, and nothing follows it",
+}
+
 #: The channel in whose name users are notified without a rule. Made at its first use; it may carry credentials.
 DIRECT = "direct"
 
@@ -135,8 +141,8 @@ def dispatch_to_user(
     """Notify all of a user's devices, no rule needed. The user's preferences decide as ever.
 
     Args:
-        notification: an alert's fields without alert_id: `message`, `severity`, `details` (with `title`, `camera_id`,
-            `is_critical`, ...).
+        notification: an alert's fields without alert_id and event_type: `message`, `severity`, `details` (with `title`,
+            `camera_id`, `is_critical`, ...).
         notification_id: makes the call repeatable: a second call with the same id returns the first one's job.
 
     Returns:
@@ -148,10 +154,8 @@ def dispatch_to_user(
     unique = notification_id or str(uuid.uuid4())
     if not user_id or len(user_id) > 255 or "\0" in user_id:  # noqa: PLR2004  # the column's width
         raise InvalidInput([Problem("user_id", "must be a string of 1 to 255 characters")])
-    if "alert_id" in notification:
-        raise InvalidInput(
-            [Problem("alert_id", "a notification has none; give notification_id to make it unique")]
-        )
+    if foreign := [Problem(name, rule) for name, rule in _NO_FIELDS.items() if name in notification]:
+        raise InvalidInput(foreign)
     # The user is part of the id: one notification_id may go to many users.
     alert = parse_alert(
         {

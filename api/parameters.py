@@ -6,8 +6,26 @@ from typing import Annotated
 
 from fastapi import Path, Query
 from pydantic import AfterValidator
+from starlette.convertors import Convertor, register_url_convertor
 
 from model.alert import MAX_INTEGER
+
+
+class _Rest(Convertor[str]):
+    """Whatever follows: slashes, as in Starlette's `path`, and line breaks, which that one loses or does not match."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
+
+
+register_url_convertor("rest", _Rest())
 
 
 def _storable(value: str) -> str:

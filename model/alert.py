@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 import orjson
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from model.moments import Time  # pydantic reads it at run time
 from model.problems import InvalidInput, Problem, path, problems_of
 from model.states import EventType
 
@@ -66,9 +65,6 @@ _DETAILS: dict[str, tuple[tuple[type, ...], str]] = {
     "smart_detection_type": ((str, int), "a string or an integer"),
 }
 
-#: The beginning of an RFC 3339 time (section 5.6); pydantic sees to the rest.
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
-
 
 class AlertEvent(BaseModel):
     """One event of one alert (CONTRACT.md, "An alert"). Build it by `parse_alert`."""
@@ -83,15 +79,7 @@ class AlertEvent(BaseModel):
     site_id: Annotated[Text, Field(max_length=255)] | None = None
     message: Annotated[Text, Field(max_length=64 * 1024)] | None = None
     details: dict[str, Any] | None = None
-    triggered_at: AwareDatetime | None = None
-
-    @field_validator("triggered_at", mode="before")
-    @classmethod
-    def _rfc_3339(cls, value: Any) -> Any:
-        # pydantic alone would take "1774747800" for a time, and a date for midnight.
-        if value is None or isinstance(value, datetime) or (isinstance(value, str) and _TIME.match(value)):
-            return value
-        raise ValueError("must be an RFC 3339 time such as 2026-03-29T01:30:00Z")
+    triggered_at: Time | None = None
 
     @field_validator("details")
     @classmethod

@@ -101,7 +101,7 @@ def list_alerts(
 
 
 @router.get(
-    "/v1/alerts/{alert_id:path}",
+    "/v1/alerts/{alert_id:rest}",
     summary="One alert with its jobs",
     responses=answer(200, "Its events and jobs.", "AlertHistory") | KEYED | problems(404),
 )

@@ -24,8 +24,8 @@ from model.problems import InvalidInput, Problem
 if TYPE_CHECKING:
     from api.body import Body
 
-#: A user's id may hold slashes. One with a line break is no path, and answers 404.
-router = APIRouter(prefix="/v1/users/{user_id:path}", tags=["users"], route_class=Call)
+#: A user's id may hold slashes and line breaks.
+router = APIRouter(prefix="/v1/users/{user_id:rest}", tags=["users"], route_class=Call)
 
 #: Seconds that a caller may wait for a result: shorter than what proxies wait for us.
 LONGEST_WAIT = 55

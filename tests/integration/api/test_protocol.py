@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -185,6 +186,39 @@ def test_a_moment_at_an_end_of_the_calendar_is_refused_by_name(api: Api, moment:
     for field in ("since", "until"):
         answer = api.call("POST", "/v1/replay", json={field: moment})
         assert assert_problem(answer, 422)["errors"] == [{"field": field, "rule": rule}]
+
+
+@pytest.mark.parametrize("moment", [1, "1", "1774747800", "2026-03-29", True])
+def test_a_moment_that_is_no_rfc_3339_time_is_refused_by_name(sqlite_api: Api, moment: Any) -> None:
+    rule = "must be an RFC 3339 time such as 2026-03-29T01:30:00Z"
+    answer = sqlite_api.call("POST", "/v1/explain", params={"at": moment}, json={"alert_id": 1})
+    assert assert_problem(answer, 422)["errors"] == [{"field": "at", "rule": rule}]
+    for field in ("since", "until"):
+        answer = sqlite_api.call("POST", "/v1/replay", json={field: moment})
+        assert assert_problem(answer, 422)["errors"] == [{"field": field, "rule": rule}]
+
+
+@pytest.mark.parametrize("given", ["a\nb", "a\n", "\n", "a/b\r\n/c", "a\u2028b"])
+def test_an_id_with_a_line_break_is_found_by_its_own_path_and_by_no_other(
+    sqlite_api: Api, given: str
+) -> None:
+    assert sqlite_api.call("POST", "/v1/alerts", json=[{"alert_id": given}, {"alert_id": "a"}]).is_success
+    for alert_id in (given, "a"):
+        (event,) = sqlite_api.get(f"/v1/alerts/{quote(alert_id, safe='')}")["events"]
+        assert event["alert_id"] == alert_id
+    user = f"/v1/users/{quote(given, safe='')}"
+    wanted = {"quiet_hours_enabled": True, "quiet_hours_start": "22:00", "quiet_hours_end": "07:00"}
+    assert sqlite_api.call("PUT", f"{user}/preferences", json=wanted).is_success
+    assert sqlite_api.get(f"{user}/preferences")["quiet_hours_enabled"]
+
+
+@pytest.mark.parametrize("name", ["alert_id", "event_type"])
+def test_what_a_notification_has_not_is_refused_as_openapi_says(sqlite_api: Api, name: str) -> None:
+    schema = sqlite_api.client.get("/openapi.json").json()["components"]["schemas"]["NotificationInput"]
+    assert name not in schema["properties"]
+    for given in ("CLOSED", None):
+        answer = sqlite_api.call("POST", "/v1/users/alice/notify", json={"message": "over", name: given})
+        assert [each["field"] for each in assert_problem(answer, 422)["errors"]] == [name]
 
 
 @pytest.mark.parametrize("moment", ["0002-01-01T00:00:00+14:00", "9998-12-31T23:59:59-12:00"])
