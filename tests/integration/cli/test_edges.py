@@ -1,0 +1,157 @@
+"""What the `tocsin` command says of mistakes, missing servers and lost keys, and where its answer may go."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from tests.integration.cli.conftest import ROOT
+
+if TYPE_CHECKING:
+    from tests.integration.cli.conftest import Tocsin
+
+
+def test_each_mistake_is_one_line_that_names_the_field(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    assert tocsin.error("send", "-", text='{"severity": 1}') == ["error: alert_id: required"]
+    assert tocsin.error("send", "-", text='[{"alert_id": 1}, {"alert_id": 2, "severity": "high"}]') == [
+        "error: [1]: severity: input should be a valid integer"
+    ]
+    assert tocsin.error("send", "missing.json") == ["error: missing.json: No such file or directory"]
+    assert tocsin.error("send", "-", "--tenant", "nobody", text='{"alert_id": 1}') == [
+        "error: there is no tenant 'nobody'; `tocsin apply` makes one"
+    ]
+    assert tocsin.error("job", "99") == ["error: there is no job '99' in tenant 'acme'"]
+    assert "list" in tocsin("channel", status=1).stderr
+    assert tocsin.error("nonsense") == ["error: No such command 'nonsense'; see `tocsin --help`"]
+    assert tocsin.json("jobs") == []
+
+
+def test_a_wrong_configuration_is_refused_whole_with_every_mistake(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    text = """
+tenant: other
+channels:
+  - {name: c, chanel_type: webhook, config: {}}
+rules:
+  - {name: r, channel: hook}
+users:
+  - {user_id: u, devices: [{platform: android, token: "a/b"}], preferences: {quiet_hours_timezone: Mars/Olympus}}
+"""
+    told = tocsin.error("apply", "-", text=text)
+    assert told == [
+        "error: channels[0].channel_type: required",
+        "error: channels[0].chanel_type: no such field; did you mean channel_type?",
+        "error: users[0].devices[0].token: must be 8 to 4096 printable ASCII characters without space and slash",
+        "error: users[0].preferences.quiet_hours_timezone: must be an IANA time zone such as Europe/Berlin",
+    ]
+    foreign = "tenant: other\nrules: [{name: r, channel: hook}]"
+    assert tocsin.error("apply", "-", text=foreign) == [
+        "error: rules[0].channel: there is no channel 'hook' in tenant 'other'"
+    ]
+    # Neither made the tenant: there is still one, which commands find by themselves.
+    assert tocsin.json("jobs") == []
+    tocsin("apply", "-", text="tenant: other")
+    assert tocsin.error("jobs") == ["error: there are several tenants; give --tenant, one of acme, other"]
+
+
+def test_settings_and_servers_that_are_wrong_are_one_line(tocsin: Tocsin) -> None:
+    tocsin.environment["TOCSIN_BROKER_URL"] = "carrier-pigeon://"
+    assert tocsin.error("status") == [
+        "error: TOCSIN_BROKER_URL: must be memory:// or amqp(s)://USER:PASSWORD@HOST:PORT/VHOST, several separated by ;"
+    ]
+    tocsin.environment["TOCSIN_BROKER_URL"] = "amqp://127.0.0.1:1/"
+    checks = {each["part"]: each for each in tocsin.json("doctor", status=1)}
+    assert (checks["broker"]["status"], checks["database"]["status"]) == ("fail", "ok")
+    # A status without the broker is a status still
+    assert tocsin.json("status")["dead_letters"] is None
+    assert "dead letters: unknown, the broker is away" in tocsin("status").stderr.splitlines()
+    assert tocsin.json("rotate-keys", "--generate")["key"]
+    del tocsin.environment["TOCSIN_BROKER_URL"]
+    file = tocsin.environment["TOCSIN_DATABASE_URL"]
+    tocsin.environment["TOCSIN_DATABASE_URL"] = "postgresql://127.0.0.1:1/x"
+    (told,) = tocsin.error("status")
+    assert told.startswith("error: the database is away or refuses: ")
+    tocsin.environment["TOCSIN_DATABASE_URL"] = file
+
+
+def test_an_unmigrated_postgresql_asks_for_the_step_that_makes_it(tocsin: Tocsin, postgres_url: str) -> None:
+    file = tocsin.environment["TOCSIN_DATABASE_URL"]
+    tocsin.environment["TOCSIN_DATABASE_URL"] = postgres_url
+    assert tocsin.error("status") == ["error: the database's schema is not up to date; run `tocsin migrate`"]
+    assert tocsin.json("migrate")["applied"]
+    assert tocsin.json("migrate")["applied"] == []
+    tocsin.apply()
+    assert tocsin.json("send", "-", text='{"alert_id": 1}')["totals"]["delivered"] == 1
+    tocsin.environment["TOCSIN_DATABASE_URL"] = file
+    tocsin("migrate")
+
+
+def test_a_time_that_no_calendar_can_hold_is_an_error_that_says_so(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    end, rule = "0001-01-01T00:00:00+14:00", "must be in the years 2 to 9998"
+    assert tocsin.error("explain", "-", "--at", end, text='{"alert_id": 1}') == [f"error: --at: {rule}"]
+    for option in ("--since", "--until"):
+        assert tocsin.error("replay", option, end) == [f"error: {option}: {rule}"]
+    for option in ("--days", "--device-days"):
+        for age in ("1000000", "nan", "-1"):
+            assert tocsin.error("prune", option, age) == [f"error: {option}: must be from 0 to 36500"]
+
+
+def test_keys_are_shown_once_and_help_comes_at_once(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    made = tocsin.json("key", "create", "--role", "ingest", "--name", "sensors")
+    assert made["key"] not in tocsin("key", "list").stdout
+    assert tocsin.json("key", "revoke", made["prefix"])["revoked_at"] is not None
+    assert tocsin.json("prune", "--days", "0")["jobs"] == 0
+    assert tocsin.json("channel", "list")[0]["config"]["secret"] == "********"
+    began = time.monotonic()
+    helped = subprocess.run(
+        [sys.executable, "-m", "cli", "--help"], cwd=ROOT, capture_output=True, check=True
+    )
+    assert b"send" in helped.stdout
+    assert time.monotonic() - began < 2  # a sixth of a second on an idle machine
+
+
+def test_what_a_lost_key_leaves_unreadable_is_named_and_applied_anew(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    key = tocsin.environment["TOCSIN_SECRET_KEYS"]
+    tocsin.environment["TOCSIN_SECRET_KEYS"] = tocsin.json("rotate-keys", "--generate")["key"]
+    names = sorted(f"acme/{each['name']}" for each in tocsin.json("channel", "list"))
+    found = tocsin.json("rotate-keys", status=1)
+    assert (found["channels"], sorted(found["unreadable"])) == (0, names)
+    assert "none of the keys decrypts it" in tocsin("rotate-keys", status=1).stderr
+    tocsin.apply()
+    assert tocsin.json("rotate-keys") == {"channels": len(names), "unreadable": []}
+    tocsin.environment["TOCSIN_SECRET_KEYS"] = key
+
+
+def test_no_answer_fails_because_of_where_it_goes(tocsin: Tocsin) -> None:
+    # Given a channel whose name most encodings lack
+    configuration = tocsin.configuration()
+    name = configuration["channels"][0]["name"] = configuration["rules"][0]["channel"] = (
+        "Übersicht → Leitstelle"
+    )
+    tocsin("apply", "-", text=json.dumps(configuration))
+
+    def run(command: str, number: int, **environment: str) -> bytes:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command.format(tocsin=f"{sys.executable} -m cli")],
+            input=b'{"alert_id": %d}' % number, env=tocsin.environment | environment, cwd=ROOT, capture_output=True,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done
+        return done.stdout
+
+    # When an answer goes to a terminal of another encoding, then what that lacks has its number
+    told = run("{tocsin} send -", 1, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert rb"\xdcbersicht \u2192 Leitstelle" in told
+    # And JSON is UTF-8 all the same
+    found = json.loads(run("{tocsin} jobs --json", 0, PYTHONIOENCODING="latin-1").decode("utf-8"))
+    assert found[0]["channel"] == name
+    # When nobody is to hear of it, then it is done
+    assert run("{tocsin} send - >&-", 2) == b""
+    assert {1, 2} == {each["alert_id"] for each in tocsin.json("jobs")}
