@@ -22,7 +22,6 @@ from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, 
 from actors.record import PUSH
 from actors.roads import CRITICAL, FANOUT, FRONT, URGENT
 from config.logging import get_logger
-from config.metrics import metrics
 from model import bulk, ledger
 from model.audience import audience, users_of
 from model.database import Unreadable, among, connection, is_sqlite, transaction, tuples, utcnow
@@ -57,8 +56,8 @@ _turn = threading.Lock()
 NEXT_TURN = timedelta(seconds=1)
 
 
-#: Deliveries that ended in their fan-out: job id, sender, platform, state, reason.
-_Ended = tuple[int, str, "str | None", str, str]
+#: What ended in its fan-out, a delivery that was not made: job id, sender, state, reason.
+_Ended = tuple[int, str, str, str]
 
 
 class _Channel(NamedTuple):
@@ -131,7 +130,7 @@ def _find_and_make(jobs: Sequence[Job], channels: Mapping[int, _Channel], *, may
         found = audience(jobs, {number: channel.config for number, channel in channels.items()}, now=now)
         made = _make(jobs, channels, found, may_claim=may_claim, now=now)
     supersede_earlier([job.id for job in made.jobs if job.deliver_on_event != EventType.OPEN], now)
-    _observe(made.ended)
+    record.deliveries_ended(_numbers(made.ended))
     record.jobs_ended(_ended_at_once(made.jobs, made.finished), runtime.settings, now=now)
     hand_on_deliveries(made.deliveries)
     deliver_own(made.deliveries, now, began)
@@ -168,13 +167,12 @@ def _make(
         rows = (row for job in jobs for row in _rows(job, channels, found[job.id], now))
         while chunk := list(islice(rows, CHUNK)):
             ended.update(
-                (row["job_id"], row["sender"], platform, row["state"], row["reason"])
-                for row, platform in chunk
+                (row["job_id"], row["sender"], row["state"], row["reason"])
+                for row in chunk
                 if row["state"].is_final
             )
-            given = [row for row, _ in chunk]
             inserted = bulk.insert(
-                Delivery, claim_own(given, now) if claims else given,
+                Delivery, claim_own(chunk, now) if claims else chunk,
                 ignore_conflicts=True, returning=Inserted._fields,
             )  # fmt: skip
             deliveries += [Inserted(*row) for row in inserted]
@@ -235,20 +233,17 @@ def _why_not(job: Job, channels: Mapping[int, _Channel]) -> Reason | None:
 
 def _rows(
     job: Job, channels: Mapping[int, _Channel], targets: Sequence[Target], now: datetime
-) -> Iterator[tuple[bulk.Row, str | None]]:
-    """A job's deliveries, each with its platform; of a channel that is no way to devices the one that says so."""
+) -> Iterator[bulk.Row]:
+    """A job's deliveries; of a channel that is no way to devices the one that says so."""
     reason = _why_not(job, channels)
     if reason is None:
         for target in targets:
-            yield _delivery_row(job, target, now), target.sender
+            yield _delivery_row(job, target, now)
     else:
-        yield (
-            delivery_row(
-                runtime.settings, job_id=job.id, tenant_id=job.tenant_id, channel_id=job.channel_id, sender=PUSH,
-                user_id=job.user_id, expires_at=job.expires_at, is_critical=job.is_critical,
-                state=DeliveryState.FAILED, reason=reason, now=now,
-            ),
-            None,
+        yield delivery_row(
+            runtime.settings, job_id=job.id, tenant_id=job.tenant_id, channel_id=job.channel_id, sender=PUSH,
+            user_id=job.user_id, expires_at=job.expires_at, is_critical=job.is_critical,
+            state=DeliveryState.FAILED, reason=reason, now=now,
         )  # fmt: skip
 
 
@@ -270,7 +265,7 @@ def _delivery_row(job: Job, target: Target, now: datetime) -> bulk.Row:
 def _fanned_out(job: Job, targets: int, ended: Mapping[_Ended, int], now: datetime) -> bulk.Row:
     """The job's row after its fan-out: PROCESSING, or ended at once where nothing is to be sent."""
     counts: Counter[str] = Counter()
-    for (of, _, _, ended_as, _), number in ended.items():
+    for (of, _, ended_as, _), number in ended.items():
         if of == job.id:
             counts[DeliveryState(ended_as).lower()] += number
     # Of a channel that is no way to devices there is one that says so.
@@ -296,9 +291,8 @@ def _ended_at_once(jobs: Sequence[Job], finished: Sequence[bulk.Row]) -> list[le
     ]
 
 
-def _observe(ended: Mapping[_Ended, int]) -> None:
-    """Count what ended here: every one is a delivery that was not made, with a reason."""
-    for (_, sender, platform, state, reason), number in ended.items():
-        metrics().deliveries.labels(sender, state, reason).inc(number)
-        if platform is not None:
-            metrics().push_devices.labels(platform, state).inc(number)
+def _numbers(ended: Mapping[_Ended, int]) -> Counter[tuple[str, str, str]]:
+    numbers: Counter[tuple[str, str, str]] = Counter()
+    for (_, sender, state, reason), number in ended.items():
+        numbers[sender, state, reason] += number
+    return numbers

@@ -16,7 +16,7 @@ from model.ledger import clip
 from model.states import DeliveryState
 from model.tables import NO_DEVICE, Channel, Device, LogEntry
 from senders.outcomes import Misconfigured, Receipt, SendError, TargetGone
-from senders.registry import PLATFORMS
+from senders.registry import PLATFORMS, channel_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -131,10 +131,13 @@ def attempted(
 ) -> None:
     """One canonical line an attempt, and the metrics."""
     outcomes: Counter[tuple[str, str]] = Counter()
+    pushes: Counter[tuple[str, str]] = Counter()
     final: list[Settlement] = []
     for attempt, settlement in zip(made, settlements, strict=True):
         outcome = outcome_name(attempt.result)
-        outcomes[attempt.claim.sender, outcome] += 1
+        outcomes[channel_type_of(attempt.claim.sender), outcome] += 1
+        if attempt.claim.platform is not None:
+            pushes[attempt.claim.platform, outcome] += 1
         if outcome == "internal" and isinstance(attempt.result, BaseException):
             log.error("sender_failed", sender=attempt.claim.sender, exc_info=attempt.result)
         owned = attempt.claim.delivery_id in kept
@@ -143,6 +146,8 @@ def attempted(
             final.append(settlement)
     for labels, number in outcomes.items():
         metrics().attempts.labels(*labels).inc(number)
+    for labels, number in pushes.items():
+        metrics().push_attempts.labels(*labels).inc(number)
     _count(final, now)
 
 
@@ -172,7 +177,8 @@ def _tell(settlement: Settlement, *, outcome: str, owned: bool) -> None:
         "job": claim.job_id,
         "delivery": claim.delivery_id,
         "channel": claim.channel_id,
-        "channel_type": claim.sender,
+        "channel_type": channel_type_of(claim.sender),
+        "sender": claim.sender,
         "outcome": outcome,
         "state": settlement.state.value,
         "reason": settlement.reason,
@@ -193,7 +199,9 @@ def _count(final: Iterable[Settlement], now: datetime) -> None:
         claim = settlement.claim
         ended[claim.sender, settlement.state, settlement.reason or ""] += 1
         if settlement.state is DeliveryState.DELIVERED:
-            metrics().latency.labels(claim.sender).observe((now - claim.accepted_at).total_seconds())
+            metrics().latency.labels(channel_type_of(claim.sender)).observe(
+                (now - claim.accepted_at).total_seconds()
+            )
     deliveries_ended(ended)
 
 
@@ -204,13 +212,16 @@ def deliveries_ended(numbers: Mapping[tuple[str, str, str], int]) -> None:
         numbers: how many of them, by (sender, state, reason): each set of labels costs a look-up and two writes to a
             shared file.
     """
+    ended: Counter[tuple[str, str, str]] = Counter()
     devices: Counter[tuple[str, str]] = Counter()
     for (sender, state, reason), number in numbers.items():
-        metrics().deliveries.labels(sender, state, reason).inc(number)
+        ended[channel_type_of(sender), state, reason] += number
         if sender in _PLATFORM_OF:
             devices[_PLATFORM_OF[sender], state] += number
-    for labels, number in devices.items():
-        metrics().push_devices.labels(*labels).inc(number)
+    for labels, number in ended.items():
+        metrics().deliveries.labels(*labels).inc(number)
+    for platform, number in devices.items():
+        metrics().push_devices.labels(*platform).inc(number)
 
 
 _PLATFORM_OF = {sender: platform for platform, sender in PLATFORMS.items()}

@@ -58,6 +58,11 @@ class Metrics:
             ["platform", "status"],
             multiprocess_mode="sum",
         )
+        self.push_attempts = counter(
+            "tocsin_push_attempts_total",
+            "Attempts at push deliveries, by whose push service they were.",
+            ["platform", "outcome"],
+        )
         self.push_duration = seconds(
             "tocsin_push_dispatch_duration_seconds", "From a push job's acceptance to its last device."
         )

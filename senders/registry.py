@@ -61,6 +61,11 @@ CHANNEL_TYPES: dict[str, type[ChannelConfig]] = {
 }
 
 
+def channel_type_of(sender: str) -> str:
+    """The type of the channels for which a sender delivers: `push` for every push service."""
+    return "push" if sender in PLATFORMS.values() else sender
+
+
 def sender_of(channel_type: str, platform: str | None) -> str | None:
     """Who delivers for a channel of this type, to a device of this platform or to the channel itself.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import prometheus_client
 import pytest
+import structlog
 
 import actors
 from actors.broker import runtime
@@ -148,6 +150,55 @@ def test_a_dead_device_is_disabled_and_the_others_hear_of_it(chain: Chain) -> No
     assert "Unregistered" in str(device.disabled_reason)
     assert [(told[0], told[1]) for told in heard] == [(device.id, "alice")]
     assert [job.state for job in chain.jobs()] == ["PARTIAL", "COMPLETED"]
+
+
+def test_metrics_and_log_call_a_push_by_its_channel_type_and_say_beside_it_whose_it_was(chain: Chain) -> None:
+    def counted() -> dict[str, float]:
+        found = prometheus_client.REGISTRY.collect()
+        return {
+            f"{sample.name}{sorted(sample.labels.values())}": sample.value
+            for metric in found
+            if metric.name.startswith(("tocsin_deliver", "tocsin_push_attempts"))
+            for sample in metric.samples
+            if sample.name.endswith(("_total", "_count"))
+        }
+
+    # Given an iPhone that its push service has forgotten, a browser, and an Android phone whose user does not want this
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    gone = chain.device("alice")
+    chain.device("bob", "web")
+    chain.device("carol", "android")
+    chain.preferences("carol", cameras={"cam-1": {"enabled": False}})
+    chain.far.apns.always(gone.token, Answer(dead=True))
+    before = counted()
+
+    def news() -> dict[str, float]:
+        return {
+            name: number - before.get(name, 0)
+            for name, number in counted().items()
+            if number != before.get(name)
+        }
+
+    # When an alert comes
+    with structlog.testing.capture_logs() as logs:
+        chain.send({"alert_id": 1, "details": {"camera_id": "cam-1"}})
+        chain.settled()
+        chain.until(lambda: len(news()) == 8)
+
+    # Then all of it is a push's
+    told = [(line["channel_type"], line["sender"]) for line in logs if line["event"] == "delivery"]
+    assert sorted(told) == [("push", "apns"), ("push", "webpush")]
+    assert news() == {
+        "tocsin_deliveries_total['', 'DELIVERED', 'push']": 1,
+        "tocsin_deliveries_total['FAILED', 'push', 'target_gone']": 1,
+        "tocsin_deliveries_total['SUPPRESSED', 'camera_disabled', 'push']": 1,
+        "tocsin_delivery_attempts_total['ok', 'push']": 1,
+        "tocsin_delivery_attempts_total['push', 'target_gone']": 1,
+        "tocsin_delivery_latency_seconds_count['push']": 1,
+        # And whose push service failed is told, too
+        "tocsin_push_attempts_total['ios', 'target_gone']": 1,
+        "tocsin_push_attempts_total['ok', 'web']": 1,
+    }
 
 
 def test_a_device_that_registered_again_since_stays(chain: Chain) -> None:
