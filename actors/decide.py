@@ -66,6 +66,9 @@ _NAMES: tuple[tuple[type[SendError], str], ...] = (
     (Transient, "transient"),
 )
 
+#: Those, and what an attempt without one of them is called.
+OUTCOMES = ("ok", *(name for _, name in _NAMES), "internal")
+
 
 def outcome_name(result: Receipt | BaseException) -> str:
     """How logs and metrics call what came of an attempt."""

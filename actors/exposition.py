@@ -16,6 +16,7 @@ from dramatiq.errors import BrokerError
 from dramatiq.middleware import Middleware, prometheus
 from dramatiq.middleware.prometheus import Prometheus
 
+from actors.declare import declare
 from actors.metrics_files import shared_directory
 from actors.rabbitmq import ConfirmingRabbitmqBroker
 from config import get_settings
@@ -24,11 +25,11 @@ from model.database import DATABASE_AWAY, connection, open_database
 from model.status import backlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from dramatiq import Broker
     from prometheus_client import CollectorRegistry, Metric
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import GaugeMetricFamily, Sample
 
     from config import Settings
 
@@ -123,20 +124,38 @@ class BacklogCollector:
 
 
 class SharedFiles:
-    """What processes count in the files of a directory, in sum."""
+    """What processes count in the files of a directory, in sum, and all that they might count."""
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
 
     def collect(self) -> Iterator[Metric]:
-        """All of it but empty files: prometheus_client's own collector cannot read those, and answers nothing at all.
+        """All of it, and zeros for what nobody has counted yet."""
+        counted = {family.name: family for family in self._counted()}
+        for family in declare().collect():
+            found = counted.setdefault(family.name, family)
+            if found is not family:
+                there = {_series(sample) for sample in found.samples}
+                found.samples += [sample for sample in family.samples if _series(sample) not in there]
+            # A sum over processes has no moment of its creation.
+            found.samples = [each for each in found.samples if not each.name.endswith("_created")]
+        yield from counted.values()
+
+    def _counted(self) -> Iterable[Metric]:
+        """What the files hold, but for empty ones: with those prometheus_client's own collector answers nothing at all.
 
         Such a file is of a process that has just made it, or was killed before it wrote into it.
         """
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415  # see config.metrics
 
         files = [str(file) for file in self._directory.glob("*.db") if _size(file)]
-        yield from MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _series(sample: Sample) -> tuple[object, ...]:
+    """By what Prometheus tells it from others."""
+    return (sample.name, *sorted(sample.labels.items()))
 
 
 def _size(file: Path) -> int:

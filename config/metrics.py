@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from config.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from prometheus_client import Metric
 
 #: Seconds. From a push within a data centre to a delivery that waited out several retries.
 LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
@@ -75,6 +77,11 @@ class Metrics:
             [],
         )
         self.swept = counter("tocsin_swept_total", "Rows that the sweep sent on.", ["stage"])
+
+    def collect(self) -> Iterator[Metric]:
+        """What this process has counted."""
+        for each in vars(self).values():
+            yield from each.collect()
 
 
 _making = threading.Lock()

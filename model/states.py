@@ -87,6 +87,46 @@ class Reason(StrEnum):
     LANE_FULL = "lane_full"
 
 
+#: How a delivery ends: its final states, and the reasons for each.
+ENDINGS: dict[DeliveryState, tuple[Reason, ...]] = {
+    DeliveryState.DELIVERED: (),
+    DeliveryState.FAILED: (
+        Reason.REJECTED,
+        Reason.TARGET_GONE,
+        Reason.MISCONFIGURED,
+        Reason.PROVIDER_NOT_CONFIGURED,
+        Reason.EXHAUSTED,
+        Reason.CHANNEL_DELETED,
+        Reason.DEVICE_DELETED,
+        Reason.INTERNAL,
+    ),
+    DeliveryState.SUPPRESSED: (
+        Reason.DEVICE_DISABLED,
+        Reason.CAMERA_DISABLED,
+        Reason.DETECTION_TYPE,
+        Reason.QUIET_HOURS,
+        Reason.CHANNEL_DISABLED,
+    ),
+    DeliveryState.SUPERSEDED: (Reason.LATER_EVENT,),
+    DeliveryState.EXPIRED: (Reason.TOO_LATE,),
+}
+
+#: The reasons that only a delivery to a device can have.
+OF_DEVICES = frozenset(
+    {
+        Reason.TARGET_GONE,
+        Reason.DEVICE_DELETED,
+        Reason.DEVICE_DISABLED,
+        Reason.CAMERA_DISABLED,
+        Reason.DETECTION_TYPE,
+        Reason.QUIET_HOURS,
+    }
+)
+
+#: The steps of the chain, as the backlog and the sweep call them.
+STAGES = ("match", "fanout", "deliver")
+
+
 class Platform(StrEnum):
     """What a device runs, which decides the push service."""
 

@@ -14,6 +14,7 @@ import pika
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from actors.declare import declare
 from actors.exposition import BacklogCollector, SharedFiles
 from actors.rabbitmq import UNREACHABLE
 from api.describe import Responses, answer, problems
@@ -144,9 +145,10 @@ def metrics() -> Response:
 
 
 class _ThisProcess:
-    """Whatever this process counts."""
+    """Whatever this process counts, and all that it might."""
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client import REGISTRY  # noqa: PLC0415  # as above
 
+        declare()
         yield from REGISTRY.collect()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config import Settings
-from model.states import DeliveryState, Reason
+from model.states import ENDINGS, DeliveryState, Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,3 +43,9 @@ def test_every_state_and_reason_is_explained() -> None:
     table = "\n".join(line for line in text.splitlines() if line.startswith("| "))
     assert [state for state in DeliveryState if not re.search(rf"\b{state}\b", table)] == []
     assert [reason for reason in Reason if not re.search(rf"\b{reason}\b", table)] == []
+
+
+def test_the_reasons_of_each_ending_are_those_that_the_page_has() -> None:
+    table = re.findall(r"^\| (\w+) \| ([A-Z]+)", (ROOT / "docs/outcomes.md").read_text(), re.MULTILINE)
+    told = {(reason, state) for reason, state in table if state != "RETRYING"}
+    assert told == {(str(reason), str(state)) for state, reasons in ENDINGS.items() for reason in reasons}

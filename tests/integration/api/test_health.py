@@ -47,6 +47,17 @@ def test_readiness_is_a_line_a_part(sqlite_api: Api) -> None:
     ]
 
 
+def test_a_server_shows_every_metric_before_anything_is_counted(sqlite_api: Api) -> None:
+    text = sqlite_api.client.get("/metrics").text
+    assert "# TYPE tocsin_delivery_latency_seconds histogram" in text
+    for series in (
+        'tocsin_alerts_total{result="rejected"}',
+        'tocsin_deliveries_total{channel_type="teams",reason="exhausted",state="FAILED"}',
+        'tocsin_push_attempts_total{outcome="transient",platform="web"}',
+    ):
+        assert f"\n{series} " in text
+
+
 def test_the_backlog_is_measured(sqlite_api: Api) -> None:
     sqlite_api.call("POST", "/v1/alerts", json=[{"alert_id": 1}, {"alert_id": 2}])
     text = sqlite_api.client.get("/metrics").text

@@ -83,6 +83,43 @@ def test_a_connection_that_says_nothing_holds_up_nobody_and_ends(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_every_metric_is_there_from_the_start_and_at_zero_where_nothing_was_counted(tmp_path: Path) -> None:
+    # Given that the workers have counted one swept row, and nothing else
+    count_in(tmp_path)
+    # When their metrics are asked for
+    text = text_of(exposition.SharedFiles(str(tmp_path)))
+    # Then each is declared, once
+    declared = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert sorted(declared) == sorted(
+        [
+            "tocsin_alerts_total",
+            "tocsin_deliveries_total",
+            "tocsin_delivery_attempts_total",
+            "tocsin_delivery_latency_seconds",
+            "tocsin_push_dispatch_total",
+            "tocsin_push_dispatch_devices",
+            "tocsin_push_dispatch_duration_seconds",
+            "tocsin_push_attempts_total",
+            "tocsin_leases_recovered_total",
+            "tocsin_duplicates_avoided_total",
+            "tocsin_swept_total",
+        ]
+    )
+    # And what alert rules ask for begins at zero, while what was counted stays
+    for series in (
+        'tocsin_alerts_total{result="rejected"}',
+        'tocsin_swept_total{stage="deliver"}',
+        'tocsin_delivery_attempts_total{channel_type="webhook",outcome="transient"}',
+        'tocsin_deliveries_total{channel_type="push",reason="target_gone",state="FAILED"}',
+        'tocsin_push_dispatch_total{status="PARTIAL"}',
+        "tocsin_push_dispatch_duration_seconds_count",
+    ):
+        assert f"\n{series} " in text
+    assert 'tocsin_swept_total{stage="match"} 1.0' in text
+    # And no label that cannot come
+    assert 'channel_type="webhook",reason="quiet_hours"' not in text
+
+
 def test_a_file_that_a_killed_process_left_empty_hides_nothing(tmp_path: Path) -> None:
     count_in(tmp_path)
     (tmp_path / "counter_2.db").touch()
