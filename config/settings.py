@@ -1,8 +1,8 @@
 """Settings: read once, frozen, validated at start, documented here.
 
 Every setting is an environment variable `TOCSIN_<NAME>`, or the key `<name>` of the TOML file that
-`TOCSIN_CONFIG` names; the environment wins. A wrong value stops the start with one line that names the
-setting and what it may be.
+`TOCSIN_CONFIG` names, where it may also have the variable's name; the environment wins. A wrong value stops
+the start with one line that names the setting and what it may be.
 """
 
 from __future__ import annotations
@@ -130,6 +130,10 @@ def _dotted_callable(value: str) -> str:
     return value
 
 
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 #: Up to a year: what is longer is a slip, and what is endless no calendar can hold.
 Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
@@ -190,8 +194,8 @@ class Settings(BaseSettings):
     metrics_user_label: bool = False
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9191, ge=0, le=65535, description="0 serves none")
-    log_format: Literal["console", "json"] | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Annotated[Literal["console", "json"] | None, BeforeValidator(_lower)] = None
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
 
     def model_post_init(self, _context: Any) -> None:
         """Check what takes more than one setting to see."""
@@ -229,7 +233,7 @@ class Settings(BaseSettings):
 
 
 class _TomlFile(PydanticBaseSettingsSource):
-    """The file that TOCSIN_CONFIG names, if any."""
+    """The file that TOCSIN_CONFIG names, if any: its keys are settings, with the prefix or without, in any case."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return None, field_name, False
@@ -239,9 +243,18 @@ class _TomlFile(PydanticBaseSettingsSource):
         if not path:
             return {}
         try:
-            return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"TOCSIN_CONFIG: {path}: {error}") from None
+        found: dict[str, Any] = {}
+        for key, value in given.items():
+            name = key.lower().removeprefix(PREFIX.lower())
+            if name not in self.settings_cls.model_fields:
+                raise SettingsError(f"TOCSIN_CONFIG: {path}: {key!r}: no such setting")
+            if name in found:
+                raise SettingsError(f"TOCSIN_CONFIG: {path}: {key!r}: is there twice, in two spellings")
+            found[name] = value
+        return found
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -190,8 +190,10 @@ def test_the_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("max_retry = 7", "TOCSIN_MAX_RETRY: no such setting"),
-        ("[database]\nurl = 'x'", "TOCSIN_DATABASE: no such setting"),
+        ("max_retry = 7", "TOCSIN_CONFIG: FILE: 'max_retry': no such setting"),
+        ("TOCSIN_Max_Retry = 7", "TOCSIN_CONFIG: FILE: 'TOCSIN_Max_Retry': no such setting"),
+        ("[database]\nurl = 'x'", "TOCSIN_CONFIG: FILE: 'database': no such setting"),
+        ("lease = 70\nTOCSIN_LEASE = 70", "TOCSIN_CONFIG: FILE: 'TOCSIN_LEASE': is there twice"),
         ("max_retries = true\ndatabase_url = 5", "TOCSIN_DATABASE_URL: "),
         ("max_retries = ", "TOCSIN_CONFIG: "),
         ("allowed_networks = 5", "TOCSIN_ALLOWED_NETWORKS: "),
@@ -205,8 +207,29 @@ def test_a_wrong_file_is_refused(
     with pytest.raises(SettingsError) as caught:
         load_settings()
 
-    assert str(caught.value).startswith(line)
+    assert str(caught.value).startswith(line.replace("FILE", str(tmp_path / "tocsin.toml")))
     assert "\n" not in str(caught.value)
+
+
+def test_the_file_may_call_settings_as_the_environment_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _config(
+        monkeypatch, tmp_path, 'TOCSIN_DATABASE_URL = "sqlite:///x.db"\ntocsin_lease = 70\nMax_Retries = 7'
+    )
+
+    settings = load_settings()
+
+    assert (str(settings.sqlite_path), settings.lease, settings.max_retries) == ("x.db", 70, 7)
+
+
+def test_words_of_the_log_may_be_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOCSIN_LOG_LEVEL", "INFO")
+    monkeypatch.setenv("TOCSIN_LOG_FORMAT", "Json")
+
+    settings = load_settings()
+
+    assert (settings.log_level, settings.log_format) == ("info", "json")
 
 
 def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
