@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+
 from actors.broker import runtime
 from config.logging import get_logger
-from model.database import DATABASE_AWAY, connection
-from model.migrate import migrate, pending
+from model.database import DATABASE_AWAY, connection, database, is_sqlite
+from model.migrate import SchemaError, migrate, pending
 
 log = get_logger(__name__)
+
+
+def require_schema() -> None:
+    """Find a schema that we know before alerts are accepted; looked for once.
+
+    A producer's process has no boot, and may be the first to open an SQLite file.
+
+    Raises:
+        SchemaError: it is not up to date, and somebody else's to change.
+        peewee.OperationalError: the database is away.
+    """
+    _require_schema(database.obj)
+
+
+@functools.lru_cache(maxsize=1)
+def _require_schema(_opened: object) -> None:
+    lacking = pending()
+    if lacking and not is_sqlite():
+        raise SchemaError(f"the schema lacks {', '.join(lacking)}: run `tocsin migrate`, then try again")
+    if lacking:
+        migrate()
 
 
 def prepare() -> None:

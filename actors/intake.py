@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from actors.boot import require_schema
 from actors.broker import runtime
 from actors.fanout_devices import fanout_critical, fanout_devices
 from actors.handing import hand_on
@@ -22,7 +24,7 @@ from model.states import EventType
 from model.tables import Alert, Channel, Job, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 #: Alerts that one call may bring (CONTRACT.md).
 MAX_ALERTS = 1000
@@ -53,12 +55,14 @@ class Accepted:
 
 
 def dispatch_alerts(
-    alerts: Iterable[Mapping[str, Any] | AlertEvent], *, tenant_id: str = "default"
+    alerts: Mapping[str, Any] | AlertEvent | Iterable[Mapping[str, Any] | AlertEvent],
+    *,
+    tenant_id: str = "default",
 ) -> Accepted:
     """Accept alerts: all of them or, if one is wrong, none.
 
     Args:
-        alerts: up to 1,000 alerts as in CONTRACT.md.
+        alerts: one alert as in CONTRACT.md, or up to 1,000.
         tenant_id: whose rules decide about them.
 
     Returns:
@@ -66,14 +70,16 @@ def dispatch_alerts(
 
     Raises:
         InvalidInput: names each field of each bad alert, and what it must be.
-        peewee.OperationalError: the database is away; nothing was accepted, and the call may be repeated as it is.
+        peewee.OperationalError: the database is away, or its schema is not up to date (SchemaError); nothing was
+            accepted, and the call may be repeated as it is.
     """
-    given = list(alerts)
+    given = [alerts] if isinstance(alerts, (Mapping, AlertEvent)) else list(alerts)
     try:
         parsed = _parse(given)
     except InvalidInput:
         metrics().alerts.labels("rejected").inc(len(given))
         raise
+    require_schema()
     # In one order, whatever the caller's: two calls with alerts in common would wait for each other. One alert's events
     # stay as they are.
     parsed.sort(key=attrgetter("key"))
@@ -150,6 +156,7 @@ def dispatch_to_user(
 
     Raises:
         InvalidInput: names the field and what it must be.
+        peewee.OperationalError: as with `dispatch_alerts`.
     """
     unique = notification_id or str(uuid.uuid4())
     if not user_id or len(user_id) > 255 or "\0" in user_id:  # noqa: PLR2004  # the column's width
@@ -164,6 +171,7 @@ def dispatch_to_user(
             "alert_id": f"notify:{uuid.uuid5(_NOTIFY, f'{user_id}/{unique}')}",
         }
     )
+    require_schema()
     with transaction():
         now = utcnow()  # as above
         require_tenant(tenant_id)

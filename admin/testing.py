@@ -23,7 +23,8 @@ from model.database import Unreadable, connection, utcnow
 from model.ledger import clip
 from model.states import EventType
 from model.tables import Device
-from senders import base, mqtt, pagerduty, snmp
+from senders import base, pagerduty, snmp
+from senders.mqtt_config import MqttConfig
 from senders.outcomes import Receipt, Transient
 from senders.registry import PLATFORMS
 
@@ -185,4 +186,4 @@ async def _outcome(
 def _config(channel: ChannelRef) -> base.ChannelConfig:
     """The channel's config, but that nothing is retained: a test must not replace what the broker keeps of an alert."""
     config = config_of(channel)
-    return config.model_copy(update={"retain": False}) if isinstance(config, mqtt.MqttConfig) else config
+    return config.model_copy(update={"retain": False}) if isinstance(config, MqttConfig) else config

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peewee import OperationalError
 from playhouse.migrations import Runner
 
 from model.database import connection, database, is_sqlite
@@ -17,6 +18,10 @@ DIRECTORY = Path(__file__).with_name("migrations")
 
 #: The advisory lock under which PostgreSQL migrates: an arbitrary number that only Tocsin uses.
 LOCK = 7_061_902_143
+
+
+class SchemaError(OperationalError):
+    """The schema is not up to date, and is not ours to change. The same call is worth another try when it is."""
 
 
 def migrate() -> list[str]:
