@@ -20,7 +20,8 @@ class RuleIndex:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._sites: dict[str, list[int]] = {}
         self._types: dict[str, list[int]] = {}
-        self._tags: dict[str, dict[str, list[int]]] = {}
+        #: By key and value; under None those that take any value.
+        self._tags: dict[str, dict[str | None, list[int]]] = {}
         self._prefixes: dict[int, dict[str, list[int]]] = {}
         self._everybodys: list[int] = []
         for place, rule in enumerate(rules):
@@ -46,7 +47,8 @@ class RuleIndex:
         found.update(self._sites.get(alert.get("site_id") or "", ()))
         found.update(self._types.get(alert.get("alert_type") or "", ()))
         for key, values in self._tags.items():
-            found.update(values.get(tag_of(alert, key) or "", ()))
+            if (value := tag_of(alert, key)) is not None:
+                found.update(values.get(value, ()), values.get(None, ()))
         device = alert.get("device_id") or ""
         for length, prefixes in self._prefixes.items():
             found.update(prefixes.get(device[:length], ()))

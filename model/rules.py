@@ -41,9 +41,9 @@ class RuleSpec(BaseModel):
     is_enabled: StrictBool = True
 
     @model_validator(mode="after")
-    def _both_halves_of_a_tag(self) -> Self:
-        if bool(self.device_tag_key) != bool(self.device_tag_val):
-            raise ValueError("device_tag_key and device_tag_val must be given together")
+    def _no_value_of_no_tag(self) -> Self:
+        if self.device_tag_val and not self.device_tag_key:
+            raise ValueError("device_tag_val must have a device_tag_key beside it")
         return self
 
 
@@ -52,6 +52,7 @@ class Rule:
     """A rule ready for matching: one comparison a filter, nothing parsed twice.
 
     Attributes:
+        tag: a device tag's key, and its value; None for any value.
         throttle: how long the channel stays quiet about an alert that it was notified of; None for never.
     """
 
@@ -61,7 +62,7 @@ class Rule:
     events: frozenset[str]
     min_severity: int
     alert_type: str
-    tag: tuple[str, str] | None
+    tag: tuple[str, str | None] | None
     site_ids: frozenset[str]
     device_prefixes: tuple[str, ...]
     throttle: timedelta | None
@@ -76,9 +77,7 @@ class Rule:
             events=frozenset(spec.deliver_on),
             min_severity=spec.min_severity or 0,
             alert_type=spec.alert_type or "",
-            tag=(spec.device_tag_key, spec.device_tag_val)
-            if spec.device_tag_key and spec.device_tag_val
-            else None,
+            tag=(spec.device_tag_key, spec.device_tag_val or None) if spec.device_tag_key else None,
             site_ids=frozenset(spec.site_ids),
             device_prefixes=tuple(spec.device_prefixes),
             throttle=timedelta(minutes=spec.throttle_minutes) if spec.throttle_minutes else None,
@@ -97,8 +96,8 @@ class Rule:
             return f"min_severity: {severity} is less than {self.min_severity}"
         if self.alert_type and alert.get("alert_type") != self.alert_type:
             return f"alert_type: {alert.get('alert_type')!r} is not {self.alert_type!r}"
-        if self.tag and self.tag[1] != (found := tag_of(alert, self.tag[0])):
-            return f"device_tag: {self.tag[0]} is {found!r}, not {self.tag[1]!r}"
+        if self.tag and (reason := _other_tag(alert, *self.tag)):
+            return reason
         if self.site_ids and alert.get("site_id") not in self.site_ids:
             return f"site_ids: {alert.get('site_id')!r} is not among them"
         if self.device_prefixes and not (alert.get("device_id") or "").startswith(self.device_prefixes):
@@ -121,6 +120,13 @@ class Rule:
             and last_notified_at is not None
             and now - last_notified_at < self.throttle
         )
+
+
+def _other_tag(alert: Mapping[str, Any], key: str, value: str | None) -> str | None:
+    found = tag_of(alert, key)
+    if value is None:
+        return f"device_tag: the alert has no {key}" if found is None else None
+    return None if found == value else f"device_tag: {key} is {found!r}, not {value!r}"
 
 
 def tag_of(alert: Mapping[str, Any], key: str) -> str | None:

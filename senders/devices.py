@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Apple has announced 32 bytes as subject to growth, and Live Activities' tokens are longer.
 _APNS_TOKEN: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){32,100}")
-_FCM_TOKEN: Final = re.compile(r"[!-.0-~]{8,4096}")
+_FCM_TOKEN: Final = re.compile(r"[!-~]{1,4096}")
 _BASE64: Final = re.compile(r"[A-Za-z0-9_+/-]+={0,2}")
 
 P256DH_BYTES: Final = 65
@@ -62,7 +62,7 @@ def check_token(platform: str, token: str) -> None:
             raise ValueError("token: must be 64 to 200 hexadecimal digits, of an even number")
     elif platform == "android":
         if not _FCM_TOKEN.fullmatch(token):
-            raise ValueError("token: must be 8 to 4096 printable ASCII characters without space and slash")
+            raise ValueError("token: must be 1 to 4096 printable ASCII characters without a space")
     else:
         raise ValueError("platform: must be ios, android or web")
 

@@ -21,7 +21,7 @@ import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
 from senders.deadline import Deadline
@@ -56,18 +56,28 @@ def _check_community(community: SecretStr) -> SecretStr:
     return community
 
 
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 class SnmpConfig(ChannelConfig):
     """A manager that takes notifications, and how it knows us."""
 
     host: Annotated[str, AfterValidator(check_host)]
     port: int = Field(default=162, ge=1, le=65535)
     version: Literal["2c", "3"] = "2c"
-    notification: Literal["trap", "inform"] = "trap"
+    notification: Annotated[Literal["trap", "inform"], BeforeValidator(_lower)] = "trap"
     community: Annotated[SecretStr, AfterValidator(_check_community)] | None = None
     user: Annotated[str, Field(pattern=r"^[!-~]{1,32}$")] | None = None  # RFC 3414, 5: 1 to 32
-    auth_protocol: Literal["MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512"] | None = None
+    auth_protocol: Annotated[
+        Literal["MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512"] | None, BeforeValidator(_upper)
+    ] = None
     auth_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = None
-    priv_protocol: Literal["DES", "AES", "AES192", "AES256"] | None = None
+    priv_protocol: Annotated[Literal["DES", "AES", "AES192", "AES256"] | None, BeforeValidator(_upper)] = None
     priv_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = None
 
     @model_validator(mode="after")

@@ -37,6 +37,11 @@ NAMES: Final = (
 )  # fmt: skip
 """What a template may name; senders.text says what each holds."""
 
+FIELDS: Final = (
+    "alert_id", "alert_type", "details", "device_id", "event_type", "message", "site_id", "triggered_at",
+)  # fmt: skip
+"""And of the alert, without `alert.` before it: the rest of its fields."""
+
 FILTERS: Final = ("capitalize", "default", "lower", "title", "trim", "upper")
 
 _ALLOWED: Final = (
@@ -157,8 +162,10 @@ def _check_node(node: nodes.Node) -> None:
         raise ValueError(  # noqa: TRY004  # pydantic shows ValueErrors
             f"line {node.lineno}: must hold only text, names, conditions and filters, no {kind}"
         )
-    if isinstance(node, nodes.Name) and node.name not in NAMES:
-        raise ValueError(f"line {node.lineno}: names {node.name[:50]}, and may name {', '.join(NAMES)}")
+    if isinstance(node, nodes.Name) and node.name not in NAMES + FIELDS:
+        raise ValueError(
+            f"line {node.lineno}: names {node.name[:50]}, and may name {', '.join(NAMES)}, or a field of the alert"
+        )
     if isinstance(node, nodes.Filter):
         # Arguments of their own are for `default` alone: {{ alert.site_id | default("nowhere") }}.
         if node.name not in FILTERS:
@@ -177,7 +184,7 @@ def render(source: str, values: Mapping[str, Any]) -> str:
 
     Args:
         source: accepted by check_template.
-        values: of NAMES.
+        values: of NAMES, with an alert in which FIELDS are looked up.
 
     Raises:
         TemplateFailedError: the alert's values do not suit the template, such as text that is compared with a
@@ -186,7 +193,7 @@ def render(source: str, values: Mapping[str, Any]) -> str:
     parts: list[str] = []
     room = MAX_OUTPUT
     try:
-        for part in _compiled(source).generate(_bounded(values)):
+        for part in _compiled(source).generate(_known(values)):
             parts.append(part[:room])
             room -= len(part)
             if room <= 0:
@@ -195,6 +202,13 @@ def render(source: str, values: Mapping[str, Any]) -> str:
         # The error's own text may quote what the alert says.
         raise TemplateFailedError(f"{type(error).__name__} in line {_line(error)}") from None
     return "".join(parts)
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template may name, bounded; of the alert's fields those that it has."""
+    bounded = _bounded(values)
+    alert = bounded["alert"]
+    return {**{name: alert[name] for name in FIELDS if alert.get(name) is not None}, **bounded}
 
 
 def _line(error: Exception) -> int | str:

@@ -39,13 +39,13 @@ channels:
 rules:
   - {name: r, channel: hook}
 users:
-  - {user_id: u, devices: [{platform: android, token: "a/b"}], preferences: {quiet_hours_timezone: Mars/Olympus}}
+  - {user_id: u, devices: [{platform: android, token: "a b"}], preferences: {quiet_hours_timezone: Mars/Olympus}}
 """
     told = tocsin.error("apply", "-", text=text)
     assert told == [
         "error: channels[0].channel_type: required",
         "error: channels[0].chanel_type: no such field; did you mean channel_type?",
-        "error: users[0].devices[0].token: must be 8 to 4096 printable ASCII characters without space and slash",
+        "error: users[0].devices[0].token: must be 1 to 4096 printable ASCII characters without a space",
         "error: users[0].preferences.quiet_hours_timezone: must be an IANA time zone such as Europe/Berlin",
     ]
     foreign = "tenant: other\nrules: [{name: r, channel: hook}]"

@@ -24,7 +24,9 @@ RULES = st.fixed_dictionaries(
 ).flatmap(
     lambda fields: (
         st.just(fields)
-        | st.builds(lambda key, val: {**fields, "device_tag_key": key, "device_tag_val": val}, WORDS, WORDS)
+        | st.builds(
+            lambda key, val: {**fields, "device_tag_key": key, "device_tag_val": val}, WORDS, NOTHING | WORDS
+        )
     )
 )
 ALERTS = st.fixed_dictionaries(
@@ -36,7 +38,10 @@ ALERTS = st.fixed_dictionaries(
         "device_id": NOTHING | st.text("ab3", max_size=4),
         "details": st.none()
         | st.fixed_dictionaries(
-            {}, optional={"device_tags": st.dictionaries(WORDS, WORDS | st.booleans() | st.integers(2, 4))}
+            {},
+            optional={
+                "device_tags": st.dictionaries(WORDS, NOTHING | WORDS | st.booleans() | st.integers(2, 4))
+            },
         ),
     },
 )

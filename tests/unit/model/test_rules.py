@@ -19,7 +19,9 @@ ALERT: dict[str, Any] = {
     "severity": 3,
     "device_id": "cam-3",
     "site_id": "berlin",
-    "details": {"device_tags": {"floor": 2, "indoor": True, "zone": "north", "gone": None, "off": False}},
+    "details": {
+        "device_tags": {"floor": 2, "indoor": True, "zone": "north", "gone": None, "off": False, "blank": ""}
+    },
 }
 NOW = datetime(2026, 3, 28, 12, tzinfo=UTC)
 
@@ -47,6 +49,11 @@ def _rule(**fields: Any) -> Rule:
         ({"device_tag_key": "off", "device_tag_val": "false"}, "OPEN", None),
         ({"device_tag_key": "gone", "device_tag_val": "None"}, "OPEN", "device_tag"),
         ({"device_tag_key": "missing", "device_tag_val": "x"}, "OPEN", "device_tag"),
+        ({"device_tag_key": "zone"}, "OPEN", None),
+        ({"device_tag_key": "off", "device_tag_val": ""}, "OPEN", None),
+        ({"device_tag_key": "blank", "device_tag_val": None}, "OPEN", None),
+        ({"device_tag_key": "gone"}, "OPEN", "device_tag"),
+        ({"device_tag_key": "missing"}, "OPEN", "device_tag"),
         ({"site_ids": ["paris", "berlin"]}, "OPEN", None),
         ({"site_ids": ["paris"]}, "OPEN", "site_ids"),
         ({"device_prefixes": ["door-", "cam-"]}, "OPEN", None),
@@ -82,6 +89,7 @@ def test_a_filter_that_is_null_or_empty_matches_all(filters: dict[str, Any]) -> 
         {"min_severity": 1},
         {"alert_type": "person"},
         {"device_tag_key": "floor", "device_tag_val": "2"},
+        {"device_tag_key": "floor"},
         {"site_ids": ["berlin"]},
         {"device_prefixes": ["cam"]},
     ],
@@ -172,6 +180,10 @@ def test_without_minutes_there_is_no_throttle(minutes: int | None) -> None:
     assert not _rule(throttle_minutes=minutes).is_throttled(NOW, NOW)
 
 
+def test_a_tag_that_is_not_there_is_told() -> None:
+    assert _rule(device_tag_key="lift").mismatch("OPEN", ALERT) == "device_tag: the alert has no lift"
+
+
 def test_rules_come_by_priority_and_then_by_id() -> None:
     pairs = [(5, 3), (1, 9), (5, 1), (-1, 7), (1, 2)]
     rules = [(priority, Rule.compile(rule_id, 10, RuleSpec(name="r"))) for priority, rule_id in pairs]
@@ -196,8 +208,7 @@ def test_the_order_does_not_depend_on_how_rules_came(pairs: list[tuple[int, int]
         ({"min_severity": "3"}, "min_severity", "integer"),
         ({"min_severity": -1}, "min_severity", "greater than or equal to 0"),
         ({"alert_type": 5}, "alert_type", "string"),
-        ({"device_tag_key": "floor"}, "", "device_tag_key and device_tag_val must be given together"),
-        ({"device_tag_val": "2"}, "", "device_tag_key and device_tag_val must be given together"),
+        ({"device_tag_val": "2"}, "", "device_tag_val must have a device_tag_key beside it"),
         ({"device_tag_key": "floor", "device_tag_val": 2}, "device_tag_val", "string"),
         ({"site_ids": "berlin"}, "site_ids", "list"),
         ({"site_ids": [5]}, "site_ids[0]", "string"),

@@ -181,9 +181,7 @@ def test_the_message_fits_whatever_the_alert_says(text: str) -> None:
     assert all(isinstance(value, str) for value in json.loads(body)["message"].get("data", {}).values())
 
 
-@pytest.mark.parametrize(
-    "token", ["", "short", "a/b" * 10, "with space " * 3, "tab\t" * 5, "ü" * 20, "a" * 4097]
-)
+@pytest.mark.parametrize("token", ["", "with space " * 3, "tab\t" * 5, "ü" * 20, "a" * 4097])
 async def test_a_token_that_cannot_be_one(tmp_path: Path, token: str) -> None:
     async with local_fcm() as fcm, sending(fcm, tmp_path) as sender:
         with pytest.raises(TargetGone, match="bad registration token"):

@@ -250,6 +250,13 @@ def test_a_bad_config_is_refused_with_its_rule(fields: dict[str, Any], rule: str
     assert "authsecret1" not in str(caught.value)
 
 
+def test_names_are_read_in_any_case() -> None:
+    keys = {"auth_key": "authsecret1", "priv_key": "privsecret1"}
+    names = {"auth_protocol": "Sha256", "priv_protocol": "aes", "notification": "INFORM"}
+    found = SnmpConfig(**{"host": "snmp.example.org", **V3, **keys, **names})
+    assert (found.auth_protocol, found.priv_protocol, found.notification) == ("SHA256", "AES", "inform")
+
+
 async def test_what_is_clipped_is_named_beside_the_engine_id(sender: SnmpSender) -> None:
     long = {"message": "m" * 500, "device_id": "é" * 49, "site_id": "s" * 96}
     port = free_udp_port()

@@ -106,6 +106,15 @@ def test_any_text_is_a_template_or_a_clear_error(source: str) -> None:
         ("{{ alert.alert_id }}{{ alert.details.device_tags }}", '4711{"floor": "2"}'),
         ("{{ alert.details.device_tags ~ alert.nothing ~ severity }}", '{"floor": "2"}3'),
         ("{{ alert.__class__ }}{{ title.__class__.__mro__ }}{{ alert.items }}-", "-"),
+        (
+            "{{ message }} {{ device_id | upper }} {{ details.device_tags.floor }}",
+            "Smoke in the hall CAM-3 2",
+        ),
+        (
+            "{{ alert_id }} {{ alert_type }} {{ severity }} {{ triggered_at }}",
+            "4711 smoke_detected 3 2026-11-03T20:26:09Z",
+        ),
+        ("{{ event_type | default('what') }}-{{ event_type }}-", "what--"),
         ("{{ title }}", "Error: smoke detected at cam-3, berlin"),
         ("a\r\nb\x00 {{ alert.alert_type }}", "a b smoke_detected"),
         ("{{ '{{ alert }}' }}", "{{ alert }}"),
