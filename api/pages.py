@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from peewee import fn
+
 from admin.channels import channel_document
 from admin.jobs import list_jobs
 from admin.rules import rule_document
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Jobs of one alert that its history shows.
 JOBS = 1000
+
+#: Jobs of one event that a list of alerts shows.
+LISTED_JOBS = 100
 
 Page = dict[str, Any]
 
@@ -43,7 +48,7 @@ def _by_id(row: Any) -> tuple[int, ...]:
 def alerts(
     tenant_id: str, *, alert_id: str | None, event_type: str | None, limit: int, cursor: str | None
 ) -> Page:
-    """Alert events, newest first."""
+    """Alert events, newest first, with their jobs."""
     before = cursors.decode("alerts", cursor, width=1)
     query = Alert.select().where(Alert.tenant == tenant_id).order_by(Alert.id.desc()).limit(limit + 1)
     if alert_id is not None:
@@ -52,11 +57,33 @@ def alerts(
         query = query.where(Alert.event_type == event_type)
     if before is not None:
         query = query.where(Alert.id < before[0])
-    return _page("alerts", list(query), limit, alert_document, _by_id)
+    rows = list(query)
+    jobs = _jobs_of(tenant_id, rows[:limit])
+    return _page("alerts", rows, limit, lambda row: {**alert_document(row), "jobs": jobs[row.id]}, _by_id)
+
+
+def _jobs_of(tenant_id: str, events: Sequence[Alert]) -> dict[int, list[dict[str, Any]]]:
+    """The first jobs of each event, by its id, in one query that leaves out what the event itself holds: the alert."""
+    payloads = {event.id: event.payload for event in events}
+    found: dict[int, list[dict[str, Any]]] = {event: [] for event in payloads}
+    mine = (Job.tenant == tenant_id) & Job.alert_id.in_({event.alert_id for event in events})
+    place = fn.ROW_NUMBER().over(partition_by=[Job.sequence], order_by=[Job.id])
+    numbered = Job.select(Job.id, place.alias("place")).where(mine & Job.sequence.in_(list(payloads)))
+    fields = [field for field in Job._meta.sorted_fields if field is not Job.payload]  # noqa: SLF001  # Peewee's, documented
+    query = (
+        Job.select(*fields)
+        .join(numbered, on=(Job.id == numbered.c.id))
+        .where(numbered.c.place <= LISTED_JOBS)
+        .order_by(Job.id)
+    )
+    for job in query if events else ():
+        job.payload = payloads[job.sequence]
+        found[job.sequence].append(job_document(job))
+    return found
 
 
 def alert_history(tenant_id: str, alert_id: str) -> Page:
-    """All events of an alert, with the jobs that they caused.
+    """An alert as its newest event has it, with all events and the jobs that they caused.
 
     Raises:
         LookupError: this tenant has no such alert.
@@ -72,7 +99,8 @@ def alert_history(tenant_id: str, alert_id: str) -> Page:
         .limit(JOBS)
     )
     return {
-        "alert_id": events[0].payload.get("alert_id", alert_id),
+        **events[-1].payload,
+        "event_type": events[-1].event_type,
         "events": [alert_document(event) for event in events],
         "jobs": [job_document(job) for job in jobs],
     }

@@ -45,8 +45,8 @@ class Accepted(_Answer):
     duplicates: int
 
 
-class AlertShown(_Answer):
-    """One event of an alert, as it was accepted."""
+class AlertFields(_Answer):
+    """An alert, as it was accepted."""
 
     alert_id: int | str
     event_type: EventType
@@ -57,6 +57,11 @@ class AlertShown(_Answer):
     message: str | None = None
     details: dict[str, Any] | None = None
     triggered_at: AwareDatetime | None = None
+
+
+class AlertShown(AlertFields):
+    """One event of an alert."""
+
     accepted_at: AwareDatetime
     matched_at: AwareDatetime | None = Field(description="When the rules were asked.")
     job_count: int
@@ -143,10 +148,17 @@ class WholeJob(Job):
     result: DispatchResult
 
 
-class AlertHistory(_Answer):
-    """All events of an alert, and the jobs that they caused, oldest first."""
+class AlertListed(AlertShown):
+    """One event of an alert, with its jobs."""
 
-    alert_id: int | str
+    jobs: list[Job] = Field(
+        description="The first hundred of them; job_count is their number.", max_length=100
+    )
+
+
+class AlertHistory(AlertFields):
+    """An alert as its newest event has it; all of its events, and the jobs that they caused, oldest first."""
+
     events: list[AlertShown]
     jobs: list[Job]
 
@@ -201,7 +213,7 @@ class RulePatch(_Answer):
     min_severity: int | None = Field(None, ge=0, le=MAX_SEVERITY)
     alert_type: Text | None = None
     device_tag_key: Text | None = None
-    device_tag_val: Text | None = None
+    device_tag_val: Text | None = Field(None, description="Null or empty: whatever the tag's value.")
     site_ids: list[Text] | None = []
     device_prefixes: list[Text] | None = []
     deliver_on: list[EventType] = Field([EventType.OPEN], min_length=1)
@@ -381,7 +393,7 @@ class Liveness(_Answer):
 
 #: Lists that page: the name of the component, and what an item is.
 PAGES: dict[str, type[BaseModel]] = {
-    "AlertPage": AlertShown,
+    "AlertPage": AlertListed,
     "ChannelPage": Channel,
     "JobPage": Job,
     "LogPage": LogEntry,
@@ -389,7 +401,7 @@ PAGES: dict[str, type[BaseModel]] = {
 }
 
 MODELS: tuple[type[BaseModel], ...] = (
-    Accepted, AlertEvent, AlertHistory, AlertShown, Camera, Channel, ChannelPatch, ChannelTest, Device, DeviceInput,
-    Devices, DispatchResult, Explanation, Job, JobRef, Liveness, LogEntry, NotificationInput, NotifyResult, Preference,
-    Problem, Readiness, Replayed, ReplayInput, Rule, RuleInput, RulePatch, WholeJob,
+    Accepted, AlertEvent, AlertHistory, AlertListed, AlertShown, Camera, Channel, ChannelPatch, ChannelTest, Device,
+    DeviceInput, Devices, DispatchResult, Explanation, Job, JobRef, Liveness, LogEntry, NotificationInput, NotifyResult,
+    Preference, Problem, Readiness, Replayed, ReplayInput, Rule, RuleInput, RulePatch, WholeJob,
 )  # fmt: skip

@@ -91,7 +91,7 @@ def list_alerts(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Json:
-    """Events of alerts, newest first. Role: read."""
+    """Events of alerts with their jobs, newest first. Role: read."""
     with connection():
         return Json(
             pages.alerts(
@@ -106,7 +106,7 @@ def list_alerts(
     responses=answer(200, "Its events and jobs.", "AlertHistory") | KEYED | problems(404),
 )
 def get_alert(caller: Reader, alert_id: AlertId) -> Json:
-    """All events of an alert, and the jobs that they caused. Role: read."""
+    """An alert as its newest event has it, all of its events, and the jobs that they caused. Role: read."""
     with connection():
         return Json(pages.alert_history(caller.tenant_id, alert_id))
 

@@ -107,7 +107,9 @@ async def notify(
     wait: Annotated[
         float,
         Query(
-            ge=0, le=LONGEST_WAIT, description="Seconds to wait for the DispatchResult.", allow_inf_nan=False
+            ge=0,
+            description=f"Seconds to wait for the DispatchResult. Whatever is longer is {LONGEST_WAIT}.",
+            allow_inf_nan=False,
         ),
     ] = 0,
 ) -> Json:
@@ -116,7 +118,7 @@ async def notify(
     With `wait` the answer is the DispatchResult if the job ends in time, and 202 if it goes on. Role: ingest.
     """
     job_id = await accepting(request, _dispatch, caller.tenant_id, user_id, given)
-    result = await _result(request, job_id, wait) if wait else None
+    result = await _result(request, job_id, min(wait, LONGEST_WAIT)) if wait else None
     if result is not None:
         return Json({"job_id": job_id, **result})
     return Json({"job_id": job_id}, status_code=202, headers={"Location": f"/v1/jobs/{job_id}"})

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api import examples
+from api import examples, pages
+from api.routes import users
 from model.database import connection, database, tuples
 from model.tables import Alert
+from tests.support.database import make_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,60 @@ def test_an_array_is_committed_and_a_repeat_is_a_duplicate(api: Api) -> None:
     history = api.get(f"/v1/alerts/{examples.ALERT['alert_id']}")
     assert [event["event_type"] for event in history["events"]] == ["OPEN", "CLOSED"]
     assert history["events"][0]["details"] == examples.ALERT["details"]
+
+
+def test_alerts_are_shown_with_their_jobs(api: Api) -> None:
+    # Given an alert with two events, each of which two channels heard of, and one that nobody did
+    api.call("POST", "/v1/alerts", json=[{"alert_id": 7, "severity": 2, "message": "m"}, {"alert_id": 8}])
+    api.call("POST", "/v1/alerts", json={"alert_id": 7, "event_type": "CLOSED", "severity": 1})
+    with connection():
+        found = {
+            row.event_type: row.id for row in Alert.select().where(Alert.alert_id == "7").order_by(Alert.id)
+        }
+        wanted = {
+            event: [
+                make_job(sequence=found[event], alert_id="7", deliver_on_event=event, channel_id=channel,
+                         payload={"alert_id": 7})
+                for channel in (1, 2)
+            ]
+            for event in found
+        }  # fmt: skip
+    # When they are listed, then each event has its own jobs
+    items = api.get("/v1/alerts?limit=3")["items"]
+    shown = [
+        (each["alert_id"], each["event_type"], [job["job_id"] for job in each["jobs"]]) for each in items
+    ]
+    assert shown == [(7, "CLOSED", wanted["CLOSED"]), (8, "OPEN", []), (7, "OPEN", wanted["OPEN"])]
+    assert [job["alert_id"] for job in items[0]["jobs"]] == [7, 7]
+    assert set(items[0]["jobs"][0]) == set(api.get("/v1/jobs?limit=1")["items"][0])
+    # And the alert itself is what its newest event says, with all of them
+    whole = api.get("/v1/alerts/7")
+    assert (whole["alert_id"], whole["event_type"], whole["severity"]) == (7, "CLOSED", 1)
+    assert len(whole["events"]) == 2
+    assert [job["job_id"] for job in whole["jobs"]] == [*wanted["OPEN"], *wanted["CLOSED"]]
+    # And of another tenant's nothing
+    assert api.get("/v1/alerts", tenant="other")["items"] == []
+
+
+def test_a_list_of_alerts_is_bounded_by_the_jobs_of_each(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "LISTED_JOBS", 2)
+    api.call("POST", "/v1/alerts", json={"alert_id": 7})
+    with connection():
+        sequence = Alert.get(Alert.alert_id == "7").id
+        jobs = [make_job(sequence=sequence, alert_id="7", channel_id=channel) for channel in (1, 2, 3)]
+    (item, *_) = api.get("/v1/alerts?limit=1")["items"]
+    assert [job["job_id"] for job in item["jobs"]] == jobs[:2]
+
+
+def test_a_notification_s_wait_may_be_any_and_is_bounded(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users, "LONGEST_WAIT", 0.2)
+    answer = sqlite_api.call("POST", "/v1/users/alice/notify?wait=3600", json={"message": "hello"})
+    assert (answer.status_code, set(answer.json())) == (202, {"job_id"})
+    for wrong in ("-1", "inf", "soon"):
+        answer = sqlite_api.call("POST", f"/v1/users/alice/notify?wait={wrong}", json={"message": "hello"})
+        assert answer.status_code == 422
 
 
 def test_one_bad_alert_and_none_is_accepted_and_each_is_named(api: Api) -> None:
