@@ -124,8 +124,8 @@ def _fan_out_together(job_ids: Sequence[int], *, may_claim: bool) -> None:
 
 
 def _find_and_make(jobs: Sequence[Job], channels: Mapping[int, _Channel], *, may_claim: bool) -> None:
-    now, began = utcnow(), time.monotonic()
     with connection():
+        began, now = time.monotonic(), utcnow()
         # Not within the transaction: PostgreSQL ends one that says nothing for long.
         found = audience(jobs, {number: channel.config for number, channel in channels.items()}, now=now)
         made = _make(jobs, channels, found, may_claim=may_claim, now=now)

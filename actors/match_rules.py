@@ -21,7 +21,7 @@ from actors.record import PUSH
 from actors.roads import CRITICAL, FRONT, MATCH, URGENT
 from config.logging import get_logger
 from model import bulk
-from model.database import among, database, is_sqlite, transaction, tuples, utcnow
+from model.database import Pulse, among, database, is_sqlite, transaction, tuples, utcnow
 from model.jobs import delivery_row, job_row, notifies
 from model.rulebook import rulebooks
 from model.states import EventType
@@ -65,7 +65,9 @@ def _match(alert_rows: list[int]) -> None:
         books = rulebooks(alert.tenant_id for alert in alerts)
         notified = _last_notified(alerts, books)
         jobs, done = [], []
+        pulse = Pulse()
         for alert in alerts:
+            pulse.beat()
             found = _jobs_of(alert, books[alert.tenant_id], notified, now)
             jobs += found
             done.append(

@@ -76,7 +76,7 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 
 def _broker_url(value: SecretStr) -> SecretStr:
-    urls = value.get_secret_value().split(";")
+    urls = [url.strip() for url in value.get_secret_value().split(";") if url.strip()]
     if urls != ["memory://"] and not {_scheme(url) for url in urls} <= {"amqp", "amqps"}:
         rule = "must be memory:// or amqp(s)://USER:PASSWORD@HOST:PORT/VHOST, several separated by ;"
         raise ValueError(rule)
@@ -91,7 +91,7 @@ def _broker_url(value: SecretStr) -> SecretStr:
                     "what follows the ? must be parameters of pika, with values that it takes: "
                     "https://pika.readthedocs.io/en/stable/modules/parameters.html"
                 ) from None
-    return value
+    return SecretStr(";".join(urls))
 
 
 def _fernet_keys(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:

@@ -49,6 +49,7 @@ __all__ = [
     "EncryptedJsonField",
     "IdField",
     "JsonField",
+    "Pulse",
     "Unreadable",
     "UtcDateTimeField",
     "connection",
@@ -209,6 +210,22 @@ def transaction() -> Iterator[None]:
     """
     with connection(), database.atomic("IMMEDIATE") if is_sqlite() else database.atomic():
         yield
+
+
+class Pulse:
+    """Keeps a transaction alive in which Python works for long: PostgreSQL ends one that says nothing (_SESSION)."""
+
+    #: Seconds of silence: few enough that all threads of a process may work at once.
+    INTERVAL = 1.0
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        """Say something, if it is time to."""
+        if time.monotonic() - self._last > self.INTERVAL:
+            database.execute_sql("SELECT 1")
+            self._last = time.monotonic()
 
 
 def execute_later(sql: str, params: tuple[Any, ...]) -> None:

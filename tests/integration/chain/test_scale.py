@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 import actors
-from model.database import connection, utcnow
+from model.database import connection, database, is_sqlite, utcnow
+from model.rules import Rule
 from model.tables import Alert, Delivery, Job
 from tests.integration.chain.conftest import TENANT
 from tests.support.database import make_job
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.integration.chain.conftest import Chain
 
 #: Its actor has the module's name in the package.
@@ -164,6 +166,32 @@ def test_fan_outs_to_a_few_users_of_many_stay_together(chain: Chain, monkeypatch
     assert fanout._parts(jobs) == [jobs[:3], jobs[3:4], [*jobs[4:5]], jobs[5:]]
     with connection():
         Job.delete().execute()
+
+
+def test_matching_that_takes_long_is_not_ended_in_the_middle(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_sqlite():
+        pytest.skip("of PostgreSQL: SQLite lets a transaction be silent")
+    # Given a server that ends a transaction that is silent for so many milliseconds, and rules that take their time
+    chain.rule(chain.channel("hook"))
+    chain.stop()
+    accepted = chain.send(*({"alert_id": number} for number in range(5)))
+    opened: Any = database.obj
+    opened.close_all()
+    with connection():
+        database.execute_sql("SET idle_in_transaction_session_timeout = 2500")
+    matches = Rule.matches
+
+    def slow(*given: Any) -> bool:
+        time.sleep(0.8)
+        return matches(*given)
+
+    monkeypatch.setattr(Rule, "matches", slow)
+    # When alerts are matched for longer than that
+    actors.match_rules.fn(list(accepted.ids))
+    # Then they are
+    assert len(chain.jobs()) == 5
 
 
 def test_calls_with_the_same_alerts_in_another_order_do_not_wait_for_each_other(chain: Chain) -> None:
