@@ -77,7 +77,7 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 def _broker_url(value: SecretStr) -> SecretStr:
     urls = [url.strip() for url in value.get_secret_value().split(";") if url.strip()]
-    if urls != ["memory://"] and not {_scheme(url) for url in urls} <= {"amqp", "amqps"}:
+    if urls != ["memory://"] and ({_scheme(url) for url in urls} or {""}) - {"amqp", "amqps"}:
         rule = "must be memory:// or amqp(s)://USER:PASSWORD@HOST:PORT/VHOST, several separated by ;"
         raise ValueError(rule)
     for url in urls:

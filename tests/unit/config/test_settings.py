@@ -59,6 +59,7 @@ def test_the_defaults_are_the_embedded_ones() -> None:
         ("broker_url", "amqp://h:5672;memory://", "memory:// or amqp(s)://"),
         ("broker_url", "amqp://u:hunter2@h:0", "memory:// or amqp(s)://"),
         ("broker_url", "amqp://", "memory:// or amqp(s)://"),
+        ("broker_url", " ; ", "memory:// or amqp(s)://"),
         ("broker_url", "amqp://u:hunter2@h/?heartbeat=abc", "parameters of pika"),
         ("broker_url", "amqp://h;amqp://u:hunter2@h/?heartbeats=5", "parameters of pika"),
         ("broker_url", "amqps://u:hunter2@h/?ssl_options=1", "parameters of pika"),
@@ -134,6 +135,8 @@ def test_urls_may_have_parameters_that_their_drivers_know() -> None:
 
     assert settings.database_url.get_secret_value() == database
     assert settings.broker_url.get_secret_value() == broker
+    spaced = load_settings(broker_url=broker.replace(";", " ; ") + ";")
+    assert spaced.broker_url == settings.broker_url
 
 
 @pytest.mark.parametrize(
