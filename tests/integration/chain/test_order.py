@@ -60,7 +60,7 @@ def test_what_a_later_event_ends_is_in_the_metrics(chain: Chain) -> None:
 
     # Then each of the three is counted once, the phones as devices, too
     assert [line[3] for line in chain.lines()].count("SUPERSEDED") == 3
-    assert _superseded() - before == {"webhook": 1, "apns": 1, "fcm": 1, "ios": 1, "android": 1}
+    assert _superseded() - before == {"webhook": 1, "push": 2, "ios": 1, "android": 1}
 
 
 def _superseded() -> Counter[str]:
