@@ -47,14 +47,12 @@ DEVICES = 10
 
 log = get_logger(__name__)
 
-
-#: Whose turn it is to fan out to more than a CHUNK. All at once they would share an interpreter and each take as long
+#: Whose turn it is to fan out to more than TARGETS. All at once they would share an interpreter and each take as long
 #: as all together, which is longer than a message may; one by one each of them ends.
 _turn = threading.Lock()
 
 #: When a message whose turn it is not comes again. It does not wait in its thread, which others have use for.
 NEXT_TURN = timedelta(seconds=1)
-
 
 #: What ended in its fan-out, a delivery that was not made: job id, sender, state, reason.
 _Ended = tuple[int, str, str, str]
@@ -110,7 +108,7 @@ def _fan_out_together(job_ids: Sequence[int], *, may_claim: bool) -> None:
     with connection():
         channels, jobs = _ready(_waiting(job_ids))
         is_urgent = any(job.is_critical for job in jobs)
-        is_large = not is_urgent and sum(_sizes(jobs, channels, CHUNK + 1)) > CHUNK
+        is_large = not is_urgent and sum(_sizes(jobs, channels, TARGETS + 1)) > TARGETS
     if not is_large:
         _find_and_make(jobs, channels, may_claim=may_claim)
     elif _turn.acquire(blocking=False):

@@ -118,7 +118,7 @@ def test_large_audiences_take_turns_and_critical_alerts_take_none(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given audiences that count as large, each of which takes a moment
-    monkeypatch.setattr(fanout, "CHUNK", 1)
+    monkeypatch.setattr(fanout, "TARGETS", 1)
     chain.rule(chain.channel("phones", "push", all_users=True))
     for user in ("alice", "bob"):
         chain.device(user)
