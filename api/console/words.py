@@ -51,7 +51,7 @@ REASONS: Final[dict[str, str]] = {
     "internal": "an error in Tocsin; the worker's log has it whole; please report it",
     "later_event": "for example CLOSED, while OPEN still waited",
     "too_late": "the deadline by severity passed: 1 h (info), 4 h (warning), 12 h (error), 24 h (critical)",
-    "transient": "network, timeout, 408, 425, 429 or 5xx",
+    "transient": "network, timeout, 408, 425, 429 or 5xx, and what else a provider says when it is busy",
     "earlier_event_under_way": "an earlier event of the alert is being sent; this one waits for its turn",
     "lane_full": (
         "the destination is slow and has enough in hand; tried again within 15 s, which counts as no attempt"
