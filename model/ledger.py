@@ -133,8 +133,9 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
         f"AND v.tenant_id = d.tenant_id AND v.user_id = d.user_id WHERE {bulk.among('d.id')} ORDER BY d.id",
         (bulk.id_list(claimed),),
     ).fetchall()
-    mine = [row for row in rows if row[7] == claimed[row[0]]]
-    events = _events({row[1] for row in mine})
+    events = _events({row[1] for row in rows})
+    # A job may have been deleted meanwhile, with its tenant: it takes no other's claims with it.
+    mine = [row for row in rows if row[7] == claimed[row[0]] and row[1] in events]
     behind = _behind_another([row[0] for row in mine if events[row[1]].has_earlier], now=now)
     moment, document = Job.accepted_at.python_value, Job.payload.python_value
     return [

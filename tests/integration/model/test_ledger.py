@@ -210,6 +210,24 @@ def test_a_replay_counts_attempts_anew_and_is_no_former_holders_all_the_same() -
 
 
 @pytest.mark.usefixtures("acme")
+def test_a_job_that_is_deleted_while_claims_are_read_takes_no_other_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given claims of two jobs, one of which goes away between the deliveries' reading and their alerts'
+    gone, there = make_job(), make_job(alert_id="2")
+    ids = [*make_deliveries(gone, 1), *make_deliveries(there, 1)]
+    events = ledger._events
+
+    def late(job_ids: set[int]) -> Any:
+        Job.delete().where(Job.id == gone).execute()
+        return events(job_ids)
+
+    monkeypatch.setattr(ledger, "_events", late)
+    # When they are read, then the other one is ours
+    assert [claim.job_id for claim in _claim(ids)] == [there]
+
+
+@pytest.mark.usefixtures("acme")
 def test_settling_writes_what_became_of_each_claim() -> None:
     job = make_job(targets=3)
     done, again, back = _claim(make_deliveries(job, 3))
