@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dramatiq.common import compute_backoff
 
+from model.database import Unreadable
 from model.ledger import Claim, Settlement
 from model.states import DeliveryState, Reason
 from model.tables import NO_DEVICE
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 #: How long a later event waits before it looks again whether the earlier one is still under way.
 TURN = timedelta(seconds=1)
+
+#: How long a delivery waits for a worker that has the key of its channel's config, or for the channel to be saved anew.
+KEY = timedelta(minutes=1)
 
 
 class LaneFullError(Exception):
@@ -87,7 +91,7 @@ def backoff(settings: Settings, attempts: int) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
 
-def before_sending(  # noqa: PLR0911  # one line a reason, in the order that decides
+def before_sending(  # noqa: C901, PLR0911  # a line or two a reason, in the order that decides
     claim: Claim, channel: ChannelRef | None, *, max_retries: int, now: datetime
 ) -> Settlement | None:
     """What becomes of a claim without an attempt, or None: send it."""
@@ -100,31 +104,32 @@ def before_sending(  # noqa: PLR0911  # one line a reason, in the order that dec
         return Settlement(claim, DeliveryState.FAILED, Reason.MISCONFIGURED, counts_attempt=False)
     if claim.later:
         return Settlement(claim, DeliveryState.SUPERSEDED, Reason.LATER_EVENT, counts_attempt=False)
-    if claim.expires_at <= now:
+    is_unreadable = isinstance(channel.config, Unreadable)
+    if claim.expires_at <= now and not is_unreadable:
         return Settlement(claim, DeliveryState.EXPIRED, Reason.TOO_LATE, counts_attempt=False)
     if not channel.is_enabled:
         return Settlement(claim, DeliveryState.SUPPRESSED, Reason.CHANNEL_DISABLED, counts_attempt=False)
     if claim.device_disabled:
         return Settlement(claim, DeliveryState.SUPPRESSED, Reason.DEVICE_DISABLED, counts_attempt=False)
+    if is_unreadable:
+        if claim.expires_at <= now:
+            return Settlement(claim, DeliveryState.FAILED, Reason.MISCONFIGURED, counts_attempt=False)
+        return _waits(claim, Reason.UNREADABLE, min(now + KEY, claim.expires_at))
     if claim.attempts > max_retries + 1:
         # Its attempts were all begun and none was settled: whatever it is that kills its worker, it ends here.
         return Settlement(claim, DeliveryState.FAILED, Reason.EXHAUSTED, counts_attempt=False)
     if claim.earlier_under_way:
-        return Settlement(
-            claim,
-            DeliveryState.RETRYING,
-            Reason.EARLIER_EVENT_UNDER_WAY,
-            next_attempt_at=now + TURN,
-            counts_attempt=False,
-        )
+        return _waits(claim, Reason.EARLIER_EVENT_UNDER_WAY, now + TURN)
     return None
 
 
 def put_off(claim: Claim, pause: timedelta, *, now: datetime) -> Settlement:
     """What becomes of a claim whose lane is full."""
-    return Settlement(
-        claim, DeliveryState.RETRYING, Reason.LANE_FULL, next_attempt_at=now + pause, counts_attempt=False
-    )
+    return _waits(claim, Reason.LANE_FULL, now + pause)
+
+
+def _waits(claim: Claim, reason: Reason, due: datetime) -> Settlement:
+    return Settlement(claim, DeliveryState.RETRYING, reason, next_attempt_at=due, counts_attempt=False)
 
 
 def after_sending(attempt: Attempt, *, max_retries: int, pause: timedelta, now: datetime) -> Settlement:

@@ -25,7 +25,7 @@ from config.metrics import metrics
 from model import ledger
 from model.channels import channels_of
 from model.database import among, connection, transaction, tuples, utcnow
-from model.states import DeliveryState
+from model.states import DeliveryState, Reason
 from model.tables import Delivery
 from model.tallies import TallyName, tally
 
@@ -206,8 +206,15 @@ def _settle_without_sending(
             )
         record.settled(settlements, kept, now=now)
         record.jobs_ended(jobs, runtime.settings, now=now)
+        _tell_of_unreadable(settlements)
         ended = _ended(settlements, kept)
     return to_send, ended
+
+
+def _tell_of_unreadable(settlements: Sequence[ledger.Settlement]) -> None:
+    waiting = [each.claim.channel_id for each in settlements if each.reason == Reason.UNREADABLE]
+    if waiting:
+        log.warning("unreadable_channel", channels=sorted(set(waiting)), deliveries=len(waiting))
 
 
 def _put_off(

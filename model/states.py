@@ -85,6 +85,7 @@ class Reason(StrEnum):
     TRANSIENT = "transient"
     EARLIER_EVENT_UNDER_WAY = "earlier_event_under_way"
     LANE_FULL = "lane_full"
+    UNREADABLE = "unreadable"
 
 
 #: How a delivery ends: its final states, and the reasons for each.

@@ -56,6 +56,10 @@ REASONS: Final[dict[str, str]] = {
     "lane_full": (
         "the destination is slow and has enough in hand; tried again within 15 s, which counts as no attempt"
     ),
+    "unreadable": (
+        "no key that the worker has decrypts the channel's config; looked at each minute, until it is misconfigured "
+        "when too late: save the channel anew, or give every worker the key"
+    ),
 }
 
 #: What the log calls what came of an attempt, and how bad that is.

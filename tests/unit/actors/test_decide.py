@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.decide import TURN, Attempt, after_sending, backoff, before_sending, outcome_name
+from actors.decide import KEY, TURN, Attempt, after_sending, backoff, before_sending, outcome_name
 from config import load_settings
 from model.channels import ChannelRef
+from model.database import Unreadable
 from model.ledger import Claim, Settlement
 from model.states import DeliveryState, Reason
 from model.tables import NO_DEVICE
@@ -81,6 +82,31 @@ BARRIERS: list[tuple[dict[str, Any], ChannelRef | None, DeliveryState, Reason]] 
     ({"attempts": 5}, CHANNEL, DeliveryState.FAILED, Reason.EXHAUSTED),
     ({"earlier_under_way": True}, CHANNEL, DeliveryState.RETRYING, Reason.EARLIER_EVENT_UNDER_WAY),
 ]
+
+
+LOST = replace(CHANNEL, config=Unreadable())
+
+
+@pytest.mark.parametrize(
+    ("left", "state", "reason", "pause"),
+    [
+        (timedelta(hours=1), DeliveryState.RETRYING, Reason.UNREADABLE, KEY),
+        (KEY / 2, DeliveryState.RETRYING, Reason.UNREADABLE, KEY / 2),
+        (timedelta(0), DeliveryState.FAILED, Reason.MISCONFIGURED, None),
+    ],
+)
+@pytest.mark.parametrize("attempts", [1, 9])
+def test_what_no_key_decrypts_waits_for_one_as_long_as_it_is_worth_sending(
+    left: timedelta, state: DeliveryState, reason: Reason, pause: timedelta | None, attempts: int
+) -> None:
+    # How often it may be tried is in the config too.
+    settlement = before_sending(
+        _claim(expires_at=NOW + left, attempts=attempts), LOST, max_retries=3, now=NOW
+    )
+
+    assert settlement is not None
+    assert (settlement.state, settlement.reason, settlement.counts_attempt) == (state, reason, False)
+    assert settlement.next_attempt_at == (None if pause is None else NOW + pause)
 
 
 @pytest.mark.parametrize(("fields", "channel", "state", "reason"), BARRIERS)
