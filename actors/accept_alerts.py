@@ -7,6 +7,7 @@ queue's dead letters with its reason, and never tried again.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -87,12 +88,15 @@ def _refuse(error: InvalidInput) -> None:
 
 
 def _publish_dead(rabbitmq: ConfirmingRabbitmqBroker, dead: Message[Any], reason: str) -> None:
-    """The reason stands in a header too, where RabbitMQ's console shows it.
+    """The reason stands in a header too, where RabbitMQ's console shows it, and the timestamp says when that was.
 
     If this fails, the error sends the message to the same queue, without the reason; the log has it.
     """
     properties = pika.BasicProperties(
-        delivery_mode=2, content_type="application/json", headers={"reason": reason}
+        delivery_mode=2,
+        content_type="application/json",
+        headers={"reason": reason},
+        timestamp=int(time.time()),
     )
     rabbitmq.channel.basic_publish("", xq_name(ACCEPT), dead.encode(), properties)
 

@@ -22,13 +22,14 @@ from pika.exceptions import ChannelClosedByBroker
 from actors.accept_alerts import ACCEPT
 from actors.rabbitmq import NOT_FOUND, UNREACHABLE, ConfirmingRabbitmqBroker, flaw
 from actors.roads import QUEUES
-from admin.deaths import deaths_of, why
+from admin.deaths import deaths_of, refused_at, why
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from datetime import datetime
 
     from dramatiq import Broker
+    from pika import BasicProperties
 
     from admin.deaths import Death
     from config import Settings
@@ -46,6 +47,7 @@ class DeadLetter:
 
     Attributes:
         queue: where it was when it died.
+        died_at: when; None if nobody says.
         deaths: what RabbitMQ says of that, the latest first; empty if it says nothing.
         message_id: by which the log names it; None if it cannot be read, as the actor.
         why: why it lies here, in words.
@@ -53,17 +55,13 @@ class DeadLetter:
     """
 
     queue: str
+    died_at: datetime | None
     deaths: list[Death]
     message_id: str | None
     actor: str | None
     arguments: str
     why: str
     why_not: str | None
-
-    @property
-    def died_at(self) -> datetime | None:
-        """None if the broker does not say."""
-        return self.deaths[0].time if self.deaths else None
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -110,15 +108,17 @@ def list_dead_letters(broker: Broker, *, queue: str | None = None, limit: int = 
     for name in _queues(broker, queue):
         with contextlib.closing(_take(broker, name)) as letters:
             for _, _, properties, body in itertools.islice(letters, limit - len(found)):
-                found.append(_letter(broker, name, properties.headers, body))
+                found.append(_letter(broker, name, properties, body))
     return found
 
 
-def _letter(broker: Broker, queue: str, headers: dict[str, Any] | None, body: bytes) -> DeadLetter:
+def _letter(broker: Broker, queue: str, properties: BasicProperties, body: bytes) -> DeadLetter:
     message, fault, why_not = _read(broker, queue, body)
+    headers = properties.headers
     deaths = deaths_of(headers)
     return DeadLetter(
         queue,
+        deaths[0].time if deaths else refused_at(properties),
         deaths,
         str(message.message_id) if message else None,
         str(message.actor_name) if message else None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pika import BasicProperties
+
 #: RabbitMQ's reasons, in words: https://www.rabbitmq.com/docs/dlx
 _REASONS = {
     "rejected": "a worker refused it, or failed in a way that is not tried again: its log says why, by message_id",
@@ -82,6 +84,18 @@ def why(options: Mapping[str, Any], deaths: list[Death], headers: Mapping[str, A
     if tries := _tries(options):
         return tries
     return _REASONS.get(deaths[0].reason, deaths[0].reason) if deaths else _UNKNOWN
+
+
+def refused_at(properties: BasicProperties) -> datetime | None:
+    """When a message was put among the dead letters that no broker moved there: actors.accept_alerts notes it."""
+    try:
+        return datetime.fromtimestamp(properties.timestamp, UTC) if properties.timestamp else None
+    except (
+        OSError,
+        OverflowError,
+        ValueError,
+    ):  # whoever may write to the queue may write anything, 64 bits of it
+        return None
 
 
 def _tries(options: Mapping[str, Any]) -> str | None:

@@ -76,9 +76,15 @@ def _database(settings: Settings) -> Iterator[Check]:
         )
         return
     yield Check("database", "ok", "SQLite" if is_sqlite() else "PostgreSQL")
-    lacking = migrate.pending()
-    if lacking:
+    if lacking := migrate.pending():
         yield Check("migrations", "fail", f"pending: {', '.join(lacking)}", "run `tocsin migrate`")
+    elif later := migrate.unknown():
+        yield Check(
+            "migrations",
+            "fail",
+            f"a later version of Tocsin has applied {', '.join(later)}",
+            "run that version here too, or restore the backup from before it",
+        )
     else:
         yield Check("migrations", "ok", "up to date")
     if settings.is_sqlite:

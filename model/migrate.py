@@ -38,6 +38,13 @@ def pending() -> list[str]:
         return [migration.name for migration in runner.status() if not migration.applied]
 
 
+def unknown() -> list[str]:
+    """The names of the migrations that a later version of Tocsin has applied, oldest first."""
+    with connection():
+        runner = Runner(database.obj, str(DIRECTORY), table_name="schema_migrations")
+        return [migration.name for migration in runner.status() if migration.path is None]
+
+
 @contextmanager
 def _alone() -> Iterator[None]:
     if is_sqlite():

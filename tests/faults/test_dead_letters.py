@@ -17,7 +17,7 @@ from dramatiq.middleware import Retries
 from actors.memory import MemoryBroker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
 from admin.dead_letters import PATIENCE, count_dead_letters, import_dead_letters, list_dead_letters
-from admin.deaths import deaths_of
+from admin.deaths import deaths_of, refused_at
 from config import load_settings
 from tests.servers.programs import free_port, wait_until
 
@@ -92,7 +92,10 @@ def test_each_says_where_and_when_it_died_and_why(rabbitmq_url: str) -> None:
         # And one that was put there beside RabbitMQ's own way, as the refusal of an alert is
         headers = {"reason": "alert_id: required", "x-death": "nonsense"}
         channel.basic_publish(
-            "", f"{QUEUE}.XQ", broken.message("bad").encode(), pika.BasicProperties(headers=headers)
+            "",
+            f"{QUEUE}.XQ",
+            broken.message("bad").encode(),
+            pika.BasicProperties(headers=headers, timestamp=1_800_000_000),
         )
     worker = Worker(broker, worker_threads=1, worker_timeout=50)
     began = datetime.now(UTC)
@@ -120,7 +123,7 @@ def test_each_says_where_and_when_it_died_and_why(rabbitmq_url: str) -> None:
     # And RabbitMQ where, how and when, but of the one that it did not put there
     for each in found:
         if "accepted" in each.why:
-            assert (each.deaths, each.died_at) == ([], None)
+            assert (each.deaths, each.died_at) == ([], datetime(2027, 1, 15, 8, tzinfo=UTC))
             continue
         (death,) = each.deaths
         assert (death.queue, death.reason, death.count) == (QUEUE, "rejected", 1)
@@ -175,6 +178,16 @@ def test_a_header_that_somebody_made_up_breaks_no_list(
     header: dict[str, Any] | None, told: list[str]
 ) -> None:
     assert [str(each) for each in deaths_of(header)] == told
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "moment"),
+    [(None, None), (1_800_000_000, datetime(2027, 1, 15, 8, tzinfo=UTC)), (2**63, None), (2**64 - 1, None)],
+)
+def test_a_timestamp_that_somebody_made_up_breaks_no_list_either(
+    timestamp: int | None, moment: datetime | None
+) -> None:
+    assert refused_at(pika.BasicProperties(timestamp=timestamp)) == moment
 
 
 def test_what_cannot_be_imported_leaves_the_limit_to_what_can(rabbitmq_url: str) -> None:
