@@ -28,6 +28,7 @@ from model.database import among, connection, transaction, tuples, utcnow
 from model.states import DeliveryState, Reason
 from model.tables import Delivery
 from model.tallies import TallyName, tally
+from senders.outcomes import Misconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -178,9 +179,12 @@ def _send(ready: _Ready) -> set[int]:
 
 
 def max_retries(channel: ChannelRef | None) -> int:
-    """How often a channel is tried again."""
-    own = channel.config.get("max_retries") if channel is not None else None
-    return runtime.settings.max_retries if own is None else int(own)
+    """How often a channel is tried again: as its config says, or its type by default, or the settings do."""
+    own = None
+    if channel is not None:
+        with contextlib.suppress(Misconfigured):  # which its attempt comes to
+            own = attempts.config_of(channel).max_retries
+    return runtime.settings.max_retries if own is None else own
 
 
 def _settle_without_sending(

@@ -14,9 +14,12 @@ from model.problems import InvalidInput
 from model.results import dispatch_results
 from model.tables import Alert, Channel, Delivery, Job
 from receivers import Answer
+from senders.apprise import AppriseSender
+from senders.outcomes import Transient
 from tests.support.database import lose_key, make_deliveries, make_job
 
 if TYPE_CHECKING:
+    from senders.outcomes import Receipt
     from tests.integration.chain.conftest import Chain
 
 OPEN = {"alert_id": 1, "severity": 3, "message": "Smoke"}
@@ -89,6 +92,23 @@ def test_retries_end(chain: Chain) -> None:
     ]
     with connection():
         assert {row.health for row in Channel.select()} == {"failing"}
+
+
+@pytest.mark.parametrize(("config", "sent"), [({}, 2), ({"max_retries": 2}, 3), ({"max_retries": None}, 4)])
+def test_a_channel_type_may_have_retries_of_its_own(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], sent: int
+) -> None:
+    # Given Apprise, which is tried again once unless its channel says otherwise, and a service that refuses
+    async def refuse(*_: Any) -> Receipt:
+        raise Transient("failed", "Apprise says no more")
+
+    monkeypatch.setattr(AppriseSender, "send", refuse)
+    url = "tgram://123456789:the-bots-token/-1001234567890"
+    chain.rule(chain.channel("telegram", "apprise", url=url, **config))
+    # When an alert comes, then it is sent as often as that
+    chain.send(OPEN)
+    assert chain.settled() == [("1", "OPEN", "telegram", "FAILED", "exhausted", sent)]
+    assert len(chain.log()) == sent
 
 
 def test_retry_after_is_honoured(chain: Chain) -> None:
