@@ -39,6 +39,11 @@ TURN = timedelta(seconds=1)
 #: How long a delivery waits for a worker that has the key of its channel's config, or for the channel to be saved anew.
 KEY = timedelta(minutes=1)
 
+#: Claims of a delivery that may end unsettled, however few retries its channel allows. The database may hiccup between
+#: a claim and its sending, or the worker stand still or be killed there: that must not be all that ever was of a
+#: notification, and what kills each of its workers must come to an end.
+CLAIMS = 3
+
 
 class LaneFullError(Exception):
     """No place of the lane became free in time, or no connection of its sender: nothing was sent."""
@@ -115,8 +120,8 @@ def before_sending(  # noqa: C901, PLR0911  # a line or two a reason, in the ord
         if claim.expires_at <= now:
             return Settlement(claim, DeliveryState.FAILED, Reason.MISCONFIGURED, counts_attempt=False)
         return _waits(claim, Reason.UNREADABLE, min(now + KEY, claim.expires_at))
-    if claim.attempts > max_retries + 1:
-        # Its attempts were all begun and none was settled: whatever it is that kills its worker, it ends here.
+    if claim.attempts > max(max_retries + 1, CLAIMS):
+        # Its last attempts were begun and none was settled: whatever it is that kills its worker, it ends here.
         return Settlement(claim, DeliveryState.FAILED, Reason.EXHAUSTED, counts_attempt=False)
     if claim.earlier_under_way:
         return _waits(claim, Reason.EARLIER_EVENT_UNDER_WAY, now + TURN)

@@ -45,7 +45,10 @@ REASONS: Final[dict[str, str]] = {
     "provider_not_configured": (
         "neither the channel nor the settings hold credentials; tocsin doctor names the settings"
     ),
-    "exhausted": "failed transiently at every attempt; tocsin replay when the far side is back",
+    "exhausted": (
+        "failed transiently at every attempt, or each of its workers died, three at least; "
+        "tocsin replay when the far side is back"
+    ),
     "channel_deleted": "it was deleted after the job was made",
     "device_deleted": "it was deleted after the job was made, or is another user's now",
     "internal": "an error in Tocsin; the worker's log has it whole; please report it",

@@ -100,7 +100,10 @@ def test_what_is_to_be_tried_again_has_a_message(chain: Chain, messages: list[st
 
 @pytest.mark.parametrize(
     "chain",
-    [{"send_deadline": 0.5, "time_limit": 1, "lease": 1.5, "sweep_grace_idle": 0.1}],
+    [
+        {"send_deadline": 0.5, "time_limit": 1, "lease": 1.5, "sweep_grace_idle": 0.1, "max_retries": retries}
+        for retries in (3, 0)
+    ],
     indirect=True,
 )
 def test_what_fails_after_the_claim_is_left_to_its_lease(

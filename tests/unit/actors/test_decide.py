@@ -158,9 +158,12 @@ def test_a_channel_itself_is_sent_to_as_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "max_retries", "sent"), [(1, 0, True), (2, 0, False), (4, 3, True), (5, 3, False)]
+    ("attempts", "max_retries", "sent"),
+    [(1, 0, True), (3, 0, True), (4, 0, False), (3, 1, True), (4, 2, False), (4, 3, True), (5, 3, False)],
 )
-def test_one_attempt_and_as_many_retries_as_allowed(attempts: int, max_retries: int, *, sent: bool) -> None:
+def test_claims_that_came_to_nothing_are_made_again_a_few_times(
+    attempts: int, max_retries: int, *, sent: bool
+) -> None:
     settlement = before_sending(_claim(attempts=attempts), CHANNEL, max_retries=max_retries, now=NOW)
 
     assert (settlement is None) is sent
