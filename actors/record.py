@@ -117,7 +117,11 @@ def channel_health(made: Sequence[Attempt], channels: Mapping[int, ChannelRef], 
             news[attempt.claim.channel_id] = {
                 "id": attempt.claim.channel_id, "health": health, "health_detail": detail, "health_at": now
             }  # fmt: skip
-    bulk.update(Channel, list(news.values()), where="t.health <> r.health", in_order=True)
+    bulk.update(Channel, list(news.values()), where=_SAYS_OTHERWISE, in_order=True)
+
+
+#: One that fails for hours with the same words is written once.
+_SAYS_OTHERWISE = "(t.health <> r.health OR COALESCE(t.health_detail, '') <> COALESCE(r.health_detail, ''))"
 
 
 def _health(result: Receipt | BaseException) -> str:

@@ -139,6 +139,25 @@ def test_a_permanent_failure_is_tried_once(
         assert Channel.get().health == health
 
 
+def test_a_channels_health_is_its_last_error(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"))
+    seen = []
+    # Given answers of which two say the same
+    for number, status in enumerate((404, 413, 413, 401, 200)):
+        chain.far.webhook.script("hook", [Answer(status)])
+        chain.send({"alert_id": number})
+        chain.settled()
+        with connection():
+            channel = Channel.get()
+        seen.append((channel.health, (channel.health_detail or "")[:3], channel.health_at))
+    # Then each is told that says something new, and since when
+    assert [each[:2] for each in seen] == [
+        ("failing", "404"), ("failing", "413"), ("failing", "413"), ("failing", "401"), ("ok", ""),
+    ]  # fmt: skip
+    assert seen[1] == seen[2]
+    assert len({each[2] for each in seen}) == len(seen) - 1
+
+
 def test_a_provider_that_is_not_configured_fails_its_own_deliveries_only(chain: Chain) -> None:
     runtime.settings = chain.settings.model_copy(update={"fcm_credentials_file": None})
     chain.rule(chain.channel("phones", "push", all_users=True))
