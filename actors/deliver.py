@@ -19,7 +19,7 @@ from actors.broker import database_is_away, runtime
 from actors.decide import LaneFullError, after_sending, backoff, before_sending, put_off
 from actors.handing import BROKER_AWAY, lane_of
 from actors.lanes import FIRST_PAUSE
-from actors.roads import BULK, CRITICAL, DELIVER, LAST, LATER, URGENT
+from actors.roads import BULK, CRITICAL, DELIVER, LAST, LATER, LONGEST_DELAYED_MESSAGE, URGENT
 from config.logging import get_logger
 from config.metrics import metrics
 from model import ledger
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from model.channels import ChannelRef
 
 log = get_logger(__name__)
-
-#: Longer waits belong to the database: RabbitMQ takes a message back that a worker holds for 30 minutes, and a worker's
-#: memory is no place for tomorrow's.
-LONGEST_DELAYED_MESSAGE = timedelta(minutes=10)
 
 
 class Waiting(dramatiq.errors.Retry):

@@ -10,11 +10,12 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import pika.exceptions
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
-from dramatiq.common import dq_name, q_name, xq_name
+from dramatiq.common import current_millis, dq_name, q_name, xq_name
 from dramatiq.errors import ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from actors.handing import TABLES
+from actors.roads import LONGEST_DELAYED_MESSAGE
 from actors.together import parts_of
 from config.logging import get_logger
 
@@ -72,6 +73,17 @@ def flaw(message: Message[Any] | MessageProxy, queue_name: str) -> str | None:
 _KINDS = {str: "a string", dict: "an object", int: "an integer"}
 
 
+def _keep_in_bounds(message: Message[Any] | MessageProxy) -> None:
+    """Cut a delay that is longer than any of ours: its end was written by another machine's clock, which was ahead.
+
+    On `tocsin.accept` the message is the only copy, and would wait until all clocks say so.
+    """
+    due = message.options.get("eta")
+    latest = current_millis() + int(LONGEST_DELAYED_MESSAGE.total_seconds() * 1000)
+    if isinstance(due, (int, float)) and due > latest:
+        message.options["eta"] = latest
+
+
 class _Consumer(_RabbitmqConsumer):
     """A consumer that acknowledges its own messages only, and gives nobody a message that would kill its worker.
 
@@ -90,6 +102,7 @@ class _Consumer(_RabbitmqConsumer):
                 )
                 self.nack(message)  # to the dead letters
                 return None
+            _keep_in_bounds(message)
         return message
 
     def ack(self, message: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 #: One a stage: RabbitMQ's management console shows where work waits.
 MATCH, FANOUT, DELIVER = "tocsin.match", "tocsin.fanout", "tocsin.deliver"
 
@@ -15,3 +17,7 @@ QUEUES = (MATCH, FANOUT, DELIVER, CRITICAL, LATER)
 
 #: Dramatiq's priorities of what a worker holds, the lowest first. A new alert is matched before old ones are delivered.
 URGENT, FRONT, BULK, LAST = 0, 5, 10, 15
+
+#: Longer waits belong to the database: RabbitMQ takes a message back that a worker holds for 30 minutes, and a worker's
+#: memory is no place for tomorrow's.
+LONGEST_DELAYED_MESSAGE = timedelta(minutes=10)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import dramatiq
 import pytest
 from dramatiq import Message, Worker
+from dramatiq.common import current_millis
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
 
 from actors.rabbitmq import ConfirmingRabbitmqBroker
+from actors.roads import LONGEST_DELAYED_MESSAGE
 from tests.servers.programs import wait_until
+
+PAUSE = timedelta(minutes=1)
 
 
 class Reluctant(ConfirmingRabbitmqBroker):
@@ -63,6 +68,29 @@ def test_what_is_no_hint_at_rows_comes_again(actor_name: str, comes_again: bool,
     finally:
         worker.stop()
         broker.close()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "waits"), [(timedelta(0), PAUSE), (timedelta(hours=2), LONGEST_DELAYED_MESSAGE)]
+)
+def test_what_a_machine_whose_clock_is_ahead_puts_off_waits_as_long_as_any(
+    ahead: timedelta, waits: timedelta, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+    broker.declare_queue("tocsin.test", ensure=True)
+    # Given a message that was put off, by its sender's clock
+    skew, delay = (int(each.total_seconds() * 1000) for each in (ahead, PAUSE))
+    with monkeypatch.context() as patched:
+        patched.setattr("dramatiq.brokers.rabbitmq.current_millis", lambda: current_millis() + skew)
+        broker.enqueue(Message("tocsin.test", "accept_alerts", ({},), {}, {}), delay=delay)
+    # When a machine takes it whose clock is right, then it waits its time, or ours at most
+    consumer: Any = broker.consume("tocsin.test.DQ", prefetch=1, timeout=5000)
+    message = next(consumer)
+    left = timedelta(milliseconds=message.options["eta"] - current_millis())
+    assert abs(left - waits) < timedelta(seconds=20)
+    consumer.ack(message)
+    consumer.close()
+    broker.close()
 
 
 def test_who_acknowledges_on_a_connection_that_is_gone_does_not_wait(rabbitmq_url: str) -> None:
