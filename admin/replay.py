@@ -2,7 +2,7 @@
 
 They become PENDING with all attempts before them and a new deadline, and leave their jobs' totals in the same
 transaction, so that the totals add up at every moment. What a later event superseded stays: it would undo
-that event.
+that event. A push asks its user's preferences as they are now: what failed by day must not ring at night.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from peewee import JOIN
 from actors.onward import Inserted, hand_on_deliveries
 from admin.lookup import find_channel
 from model import bulk
-from model.audience import addressed
+from model.audience import addressed, preferences_of
 from model.database import transaction, tuples, utcnow
 from model.jobs import time_to_live
 from model.ledger import lock_jobs
+from model.preferences import DELIVER, Verdict
 from model.states import DeliveryState, JobState, Reason
 from model.tables import NO_DEVICE, Channel, Delivery, Device, Job
 from senders.registry import sender_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from config import Settings
@@ -60,7 +62,8 @@ class Replayed:
 
     Attributes:
         jobs: their ids.
-        skipped: reason -> number of deliveries that cannot succeed, and stay as they are.
+        skipped: reason -> number of deliveries that cannot succeed, or that their users do not want now, and that stay
+            as they are.
         more: others could go as well, but for the limit.
     """
 
@@ -100,7 +103,8 @@ def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 1
         now = utcnow()
         with transaction():
             rows, after = _select(tenant_id, wanted, after=after)
-            to_send = _reopen(rows, done, settings, now, room=limit - done.deliveries)
+            verdicts = _verdicts(tenant_id, rows, now)
+            to_send = _reopen(rows, verdicts, done, settings, now, room=limit - done.deliveries)
         hand_on_deliveries(to_send)
     return done
 
@@ -140,6 +144,7 @@ def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], i
             Delivery.state,
             Delivery.channel_id,
             Delivery.device_id,
+            Delivery.user_id,
             Delivery.is_critical,
             Job.payload,
             Channel.is_enabled.alias("channel_enabled"),
@@ -177,10 +182,32 @@ def _why_not(row: Any) -> Reason | None:
     return None
 
 
+def _verdicts(tenant_id: str, rows: list[Any], now: datetime) -> dict[int, Verdict]:
+    """What becomes of each delivery, by its id: as its fan-out would decide now."""
+    preferences = preferences_of(tenant_id, {row.user_id for row in rows if row.known_device is not None})
+    found = {}
+    for row in rows:
+        why_not = _why_not(row)
+        if why_not is not None:
+            found[row.id] = Verdict("suppress", why_not)
+        elif row.device_id == NO_DEVICE:
+            found[row.id] = DELIVER
+        else:
+            preference = preferences[row.user_id]
+            found[row.id] = preference.verdict(row.payload, is_critical=row.is_critical, at=now)
+    return found
+
+
 def _reopen(
-    rows: list[Any], done: Replayed, settings: Settings, now: datetime, *, room: int
+    rows: list[Any],
+    verdicts: Mapping[int, Verdict],
+    done: Replayed,
+    settings: Settings,
+    now: datetime,
+    *,
+    room: int,
 ) -> list[Inserted]:
-    """Write it, for as many as there is room for; what is to be sent.
+    """Write it, for as many as there is room for; what is to be sent, some of it later.
 
     Within a transaction of the caller's, their jobs locked.
     """
@@ -188,30 +215,30 @@ def _reopen(
     leaving: dict[int, Counter[str]] = {}
     reopened = []
     for row in rows:
-        why_not = _why_not(row)
-        if why_not is not None:
-            done.skipped[why_not] += 1
+        verdict = verdicts[row.id]
+        if verdict.action == "suppress":
+            done.skipped[str(verdict.reason)] += 1
             continue
         if len(to_send) == room:
             done.more = True
             break
         leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
         sender = str(sender_of(row.channel_type, row.platform))
-        to_send.append(
-            Inserted(row.id, row.job, sender, row.channel_id, row.is_critical, DeliveryState.PENDING)
-        )
+        due = verdict.until
+        state = DeliveryState.PENDING if due is None else DeliveryState.DEFERRED
+        to_send.append(Inserted(row.id, row.job, sender, row.channel_id, row.is_critical, state))
         reopened.append({
             "id": row.id,
             "sender": sender,
-            "state": DeliveryState.PENDING,
-            "reason": None,
+            "state": state,
+            "reason": verdict.reason,
             "attempts": 0,
             "lease_until": None,
-            "next_attempt_at": None,
+            "next_attempt_at": due,
             "finished_at": None,
             "sweeps": 0,
-            "sweep_at": now + timedelta(seconds=settings.sweep_grace),
-            "expires_at": now + time_to_live(settings, row.payload),
+            "sweep_at": due or now + timedelta(seconds=settings.sweep_grace),
+            "expires_at": (due or now) + time_to_live(settings, row.payload),
         })  # fmt: skip
     bulk.update(Delivery, reopened)
     jobs = Job.select(Job.id, Job.failed, Job.expired).where(Job.id.in_(sorted(leaving))) if leaving else ()

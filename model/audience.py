@@ -109,6 +109,16 @@ def targets_for(
     )
 
 
+def preferences_of(tenant_id: str, users: Iterable[str]) -> dict[str, Preference]:
+    """The preferences of at most USERS users, from one query; who has none wants everything."""
+    wanted = sorted(users)
+    query = PreferenceRow.select(PreferenceRow.user_id, PreferenceRow.preferences).where(
+        (PreferenceRow.tenant == tenant_id) & PreferenceRow.user_id.in_(wanted)
+    )
+    stored = dict(tuples(query)) if wanted else {}
+    return {user_id: _preference(tenant_id, user_id, stored.get(user_id)) for user_id in wanted}
+
+
 def targets(
     directory: Mapping[str, _User],
     users: Sequence[str] | None,

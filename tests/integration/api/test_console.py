@@ -44,7 +44,7 @@ def test_replaying_a_job_of_which_nothing_can_go_says_what_stays_and_why(sqlite_
     page = sqlite_api.client.get(answer.headers["location"], headers=headers)
     assert page.status_code == 200
     assert (
-        "No delivery goes out again. 1 cannot succeed and stays: channel_disabled, the channel was switched off after"
+        "No delivery goes out again. 1 cannot go and stays: channel_disabled, the channel was switched off after"
         " the job was made." in page.text
     )
     # And when it can go again it goes

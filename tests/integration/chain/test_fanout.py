@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import actors
 from admin.replay import Filter, replay
-from model.database import connection, database
-from model.tables import Job
+from model.database import connection, database, utcnow
+from model.tables import Delivery, Job
+from receivers import Answer
 from tests.integration.chain.conftest import TENANT
 
 if TYPE_CHECKING:
@@ -82,6 +83,47 @@ def test_a_push_channel_that_is_gone_or_another_leaves_word_and_can_be_replayed(
     # And a replay delivers through what the channel is now
     replay(TENANT, Filter(), settings=chain.settings)
     assert [line[3] for line in chain.settled()] == ["FAILED", "DELIVERED"]
+
+
+def test_a_replay_asks_what_the_users_want_by_now(chain: Chain) -> None:
+    # Given pushes about a camera that failed by day
+    chain.rule(chain.channel("phones", "push", all_users=True))
+    for user in ("alice", "bob", "carol", "dora", "emil"):
+        chain.far.apns.script(chain.device(user).token, [Answer(403)])
+    chain.send({"alert_id": 1, "severity": 2, "details": {"camera_id": "door"}})
+    assert {line[3:5] for line in chain.settled()} == {("FAILED", "misconfigured")}
+    # And users of whom one sleeps by now, one wants no pushes meanwhile, one has switched the camera off, and one has
+    # preferences that nobody can read
+    chain.preferences("alice", **_quiet())
+    chain.preferences("bob", **(_quiet() | {"quiet_hours_action": "skip"}))
+    chain.preferences("carol", cameras={"door": {"enabled": False}})
+    chain.preferences("dora", of_a_later_version=1)
+    # When they are replayed
+    done = replay(TENANT, Filter(), settings=chain.settings)
+    # Then it rings for those alone who want it
+    assert done.document() == {
+        "deliveries": 3, "jobs": 1, "skipped": {"quiet_hours": 1, "camera_disabled": 1}, "more": False,
+    }  # fmt: skip
+    assert [line[3:] for line in chain.settled()] == [
+        ("DEFERRED", "quiet_hours", 0),
+        ("FAILED", "misconfigured", 1),
+        ("FAILED", "misconfigured", 1),
+        ("DELIVERED", None, 1),
+        ("DELIVERED", None, 1),
+    ]
+    assert chain.totals()["in_progress"] == 1
+    # And in the morning for whoever asked for that, when it is still worth sending
+    with connection():
+        waiting = Delivery.get(Delivery.state == "DEFERRED")
+        assert waiting.next_attempt_at > utcnow() + 5 * HOUR
+        assert (waiting.sweep_at, waiting.expires_at) == (
+            waiting.next_attempt_at,
+            waiting.next_attempt_at + 4 * HOUR,
+        )
+        Delivery.update(next_attempt_at=utcnow(), sweep_at=utcnow()).where(
+            Delivery.id == waiting.id
+        ).execute()
+    chain.until(lambda: chain.lines()[0][3:] == ("DELIVERED", None, 1))
 
 
 def test_one_users_unreadable_preferences_keep_nobodys_pushes(chain: Chain) -> None:
