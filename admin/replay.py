@@ -3,6 +3,7 @@
 They become PENDING with all attempts before them and a new deadline, and leave their jobs' totals in the same
 transaction, so that the totals add up at every moment. What a later event superseded stays: it would undo
 that event. A push asks its user's preferences as they are now: what failed by day must not ring at night.
+A push job that could not look for devices looks for them once its channel says whose.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peewee import JOIN
 
+from actors.fanout_devices import fanout_critical, fanout_devices
+from actors.handing import hand_on
 from actors.onward import Inserted, hand_on_deliveries
+from actors.record import PUSH
 from admin.lookup import find_channel
 from model import bulk
 from model.audience import addressed, preferences_of
-from model.database import transaction, tuples, utcnow
+from model.channels import channels_of
+from model.database import Unreadable, among, transaction, tuples, utcnow
 from model.jobs import time_to_live
 from model.ledger import lock_jobs
 from model.preferences import DELIVER, Verdict
@@ -104,8 +109,10 @@ def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 1
         with transaction():
             rows, after = _select(tenant_id, wanted, after=after)
             verdicts = _verdicts(tenant_id, rows, now)
-            to_send = _reopen(rows, verdicts, done, settings, now, room=limit - done.deliveries)
-        hand_on_deliveries(to_send)
+            again = _reopen(rows, verdicts, done, settings, now, room=limit - done.deliveries)
+        hand_on_deliveries(again.deliveries)
+        hand_on(fanout_critical, [row.job for row in again.fan_outs if row.is_critical])
+        hand_on(fanout_devices, [row.job for row in again.fan_outs if not row.is_critical])
     return done
 
 
@@ -145,6 +152,7 @@ def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], i
             Delivery.channel_id,
             Delivery.device_id,
             Delivery.user_id,
+            Delivery.sender,
             Delivery.is_critical,
             Job.payload,
             Channel.is_enabled.alias("channel_enabled"),
@@ -167,7 +175,14 @@ def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], i
     return list(query), ids[-1] if len(ids) == BATCH else None
 
 
-def _why_not(row: Any) -> Reason | None:
+def _readable(rows: list[Any]) -> set[int]:
+    """The push channels that can tell by now whom they are for, of those that could not in a job's fan-out."""
+    ids = {row.channel_id for row in rows if row.sender == row.channel_type == PUSH}
+    channels = channels_of(ids).values() if ids else ()
+    return {each.channel_id for each in channels if not isinstance(each.config, Unreadable)}
+
+
+def _why_not(row: Any, readable: set[int]) -> Reason | None:
     """Why another attempt is pointless now, or None: it is not."""
     if row.channel_enabled is None:
         return Reason.CHANNEL_DELETED
@@ -177,17 +192,23 @@ def _why_not(row: Any) -> Reason | None:
         return Reason.DEVICE_DELETED
     if row.device_disabled_at is not None:
         return Reason.DEVICE_DISABLED
-    if sender_of(row.channel_type, row.platform) is None:
+    if sender_of(row.channel_type, row.platform) is None and not _is_of_fan_out(row, readable):
         return Reason.MISCONFIGURED  # a push channel has become another one, or the other way round
     return None
+
+
+def _is_of_fan_out(row: Any, readable: set[int]) -> bool:
+    """Whether it stands for a whole push job, which has found no devices, and can look for them now."""
+    return row.device_id == NO_DEVICE and row.sender == PUSH and row.channel_id in readable
 
 
 def _verdicts(tenant_id: str, rows: list[Any], now: datetime) -> dict[int, Verdict]:
     """What becomes of each delivery, by its id: as its fan-out would decide now."""
     preferences = preferences_of(tenant_id, {row.user_id for row in rows if row.known_device is not None})
+    readable = _readable(rows)
     found = {}
     for row in rows:
-        why_not = _why_not(row)
+        why_not = _why_not(row, readable)
         if why_not is not None:
             found[row.id] = Verdict("suppress", why_not)
         elif row.device_id == NO_DEVICE:
@@ -198,6 +219,13 @@ def _verdicts(tenant_id: str, rows: list[Any], now: datetime) -> dict[int, Verdi
     return found
 
 
+class _Again(NamedTuple):
+    """What goes once more: deliveries, some of them later, and rows that stand for push jobs without devices."""
+
+    deliveries: list[Inserted]
+    fan_outs: list[Any]
+
+
 def _reopen(
     rows: list[Any],
     verdicts: Mapping[int, Verdict],
@@ -206,12 +234,9 @@ def _reopen(
     now: datetime,
     *,
     room: int,
-) -> list[Inserted]:
-    """Write it, for as many as there is room for; what is to be sent, some of it later.
-
-    Within a transaction of the caller's, their jobs locked.
-    """
-    to_send: list[Inserted] = []
+) -> _Again:
+    """Write it, for as many as there is room for. Within a transaction of the caller's, their jobs locked."""
+    again = _Again([], [])
     leaving: dict[int, Counter[str]] = {}
     reopened = []
     for row in rows:
@@ -219,14 +244,17 @@ def _reopen(
         if verdict.action == "suppress":
             done.skipped[str(verdict.reason)] += 1
             continue
-        if len(to_send) == room:
+        if len(again.deliveries) + len(again.fan_outs) == room:
             done.more = True
             break
+        sender = sender_of(row.channel_type, row.platform)
+        if sender is None:
+            again.fan_outs.append(row)
+            continue
         leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
-        sender = str(sender_of(row.channel_type, row.platform))
         due = verdict.until
         state = DeliveryState.PENDING if due is None else DeliveryState.DEFERRED
-        to_send.append(Inserted(row.id, row.job, sender, row.channel_id, row.is_critical, state))
+        again.deliveries.append(Inserted(row.id, row.job, sender, row.channel_id, row.is_critical, state))
         reopened.append({
             "id": row.id,
             "sender": sender,
@@ -255,6 +283,30 @@ def _reopen(
             for job in jobs
         ],
     )
-    done.deliveries += len(reopened)
-    done.jobs |= set(leaving)
-    return to_send
+    _forget_fan_outs(again.fan_outs, settings, now)
+    done.deliveries += len(reopened) + len(again.fan_outs)
+    done.jobs |= {*leaving, *(row.job for row in again.fan_outs)}
+    return again
+
+
+def _forget_fan_outs(rows: list[Any], settings: Settings, now: datetime) -> None:
+    """Make jobs as they were before their fan-out, but for their time. Each has the one delivery that stands for it."""
+    if rows:
+        Delivery.delete().where(among(Delivery.id, [row.id for row in rows])).execute()
+    bulk.update(
+        Job,
+        [
+            {
+                "id": row.job,
+                "state": JobState.PENDING,
+                "reason": None,
+                "targets": 0,
+                "failed": 0,
+                "finished_at": None,
+                "sweeps": 0,
+                "sweep_at": now + timedelta(seconds=settings.sweep_grace),
+                "expires_at": now + time_to_live(settings, row.payload),
+            }
+            for row in rows
+        ],
+    )

@@ -8,16 +8,17 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import actors
 from admin.replay import Filter, replay
 from model.database import connection, database, utcnow
-from model.tables import Delivery, Job
+from model.tables import Channel, Delivery, Job
 from receivers import Answer
 from tests.integration.chain.conftest import TENANT
+from tests.support.database import lose_key
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.integration.chain.conftest import Chain
 
 #: Its actor has the module's name in the package.
@@ -83,6 +84,47 @@ def test_a_push_channel_that_is_gone_or_another_leaves_word_and_can_be_replayed(
     # And a replay delivers through what the channel is now
     replay(TENANT, Filter(), settings=chain.settings)
     assert [line[3] for line in chain.settled()] == ["FAILED", "DELIVERED"]
+
+
+@pytest.mark.parametrize("severity", [2, 5])
+def test_a_push_job_that_could_not_look_for_devices_does_so_when_it_is_replayed(
+    chain: Chain, severity: int
+) -> None:
+    # Given push jobs of a channel whose key was lost until it was too late, and of one that was another meanwhile
+    lost, other = (chain.channel(name, "push", all_users=True) for name in ("lost", "other"))
+    chain.rule(lost)
+    chain.rule(other)
+    chain.device("alice")
+    chain.device("bob", "android")
+    _matched(chain, {"alert_id": 1, "severity": severity})
+    with connection():
+        lose_key(lost.id)
+        Channel.update(channel_type="webhook").where(Channel.id == other.id).execute()
+        Job.update(expires_at=Job.accepted_at).execute()
+    chain.start()
+    assert {line[3:5] for line in chain.settled()} == {("FAILED", "misconfigured")}
+
+    # When they are replayed before the channels are mended, then the one that nobody can read stays
+    def run() -> dict[str, Any]:
+        return replay(TENANT, Filter(), settings=chain.settings).document()
+
+    with connection():
+        Channel.update(channel_type="push").where(Channel.id == other.id).execute()
+    assert run() == {"deliveries": 1, "jobs": 1, "skipped": {"misconfigured": 1}, "more": False}
+    # And when that is saved anew it goes as well
+    with connection():
+        lost.config = {"all_users": True}
+        lost.save()
+    assert run() == {"deliveries": 1, "jobs": 1, "skipped": {}, "more": False}
+    assert sorted(line[2:] for line in chain.settled()) == [
+        ("lost", "DELIVERED", None, 1),
+        ("lost", "DELIVERED", None, 1),
+        ("other", "DELIVERED", None, 1),
+        ("other", "DELIVERED", None, 1),
+    ]
+    assert {(job.state, job.reason, job.targets, job.delivered, job.failed) for job in chain.jobs()} == {
+        ("COMPLETED", None, 2, 2, 0)
+    }
 
 
 def test_a_replay_asks_what_the_users_want_by_now(chain: Chain) -> None:
