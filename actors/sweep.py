@@ -59,6 +59,8 @@ def sweep() -> dict[str, int]:
         now = utcnow()
         if not _take_lease(now):
             return {}
+        if is_sqlite():
+            _set_right(now)
         return {
             "match": _sweep_stage("match", Alert, (match_rules, match_critical), _urgent_alerts, now),
             "fanout": _sweep_stage("fanout", Job, (fanout_devices, fanout_critical), _urgent_jobs, now),
@@ -81,6 +83,33 @@ def _take_lease(now: datetime) -> bool:
             .execute()
         )
     return bool(taken)
+
+
+def _set_right(now: datetime) -> None:
+    """Make due what a clock that was ahead, and is set right, has put off: SQLite goes by the machine's.
+
+    Farther off than a right clock puts it, that is. What waits for a time of its own (RETRYING, DEFERRED) is not.
+    """
+    lease = timedelta(seconds=runtime.settings.lease)
+    off = now + timedelta(seconds=runtime.settings.sweep_grace) * 2 ** (DOUBLINGS + 1)
+    is_sending = Delivery.state == DeliveryState.SENDING
+    wrong: tuple[tuple[Any, Any, dict[str, datetime]], ...] = (
+        (Alert, Alert.sweep_at > off, {"sweep_at": now}),
+        (Job, Job.sweep_at > off, {"sweep_at": now}),
+        (Delivery, (Delivery.sweep_at > off) & (Delivery.state == DeliveryState.PENDING), {"sweep_at": now}),
+        # Its worker may be at it: it has a lease's time, and the lease with which to settle it, until that is over.
+        (Delivery, (Delivery.sweep_at > now + 2 * lease) & is_sending, {"sweep_at": now + lease}),
+        (
+            Delivery,
+            (Delivery.sweep_at <= now) & is_sending & (Delivery.lease_until > now + 2 * lease),
+            {"lease_until": now},
+        ),
+    )
+    for table, condition, right in wrong:
+        if table.select().where(condition).exists():
+            with transaction():
+                rows = table.update(right).where(condition).execute()
+            log.warning("clock_was_ahead", table=table._meta.table_name, rows=rows)  # noqa: SLF001  # Peewee's own name for it
 
 
 def _due(

@@ -9,8 +9,8 @@ import pytest
 
 import actors
 from actors.broker import runtime
-from model import database
-from model.database import connection, is_sqlite
+from model import database, ledger
+from model.database import connection, is_sqlite, transaction
 from model.tables import Alert, Delivery, Job, SweepLease
 from tests.integration.chain.conftest import TENANT
 
@@ -77,3 +77,53 @@ def test_what_is_matched_sent_and_swept_is_so_now(chain: Chain, fresh: Callable[
     actors.sweep()
     with connection():
         assert _is_now(SweepLease.get().lease_until)
+
+
+@pytest.mark.parametrize(
+    "chain", [{"send_deadline": 0.5, "time_limit": 1, "lease": 2, "sweep_grace": 1}], indirect=True
+)
+def test_what_a_clock_that_was_ahead_put_off_comes_when_it_is_set_right(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_sqlite():
+        pytest.skip("of SQLite: PostgreSQL's processes go by its clock")
+    chain.rule(chain.channel("hook"))
+    chain.rule(chain.channel("phones", "push", all_users=True), alert_type="door")
+    chain.device("alice")
+    chain.stop()
+
+    class Ahead(database._Clock):
+        def now(self) -> datetime:
+            return super().now() + timedelta(hours=2)
+
+    # Given work that lost its message at each step while the clock was two hours ahead
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_clock", Ahead())
+        for step in ("waits", "claimed", "pending"):
+            actors.match_rules.fn(list(chain.send({"alert_id": step}).ids))
+        actors.match_rules.fn(list(chain.send({"alert_id": "fanout", "alert_type": "door"}).ids))
+        chain.send({"alert_id": "match"})
+        with transaction():
+            waits, claimed = (row.id for row in Delivery.select().order_by(Delivery.id).limit(2))
+            ledger.claim([claimed], now=database.utcnow(), lease=timedelta(seconds=2))
+            tomorrow = database.utcnow() + timedelta(days=1)
+            Delivery.update(state="RETRYING", next_attempt_at=tomorrow, sweep_at=tomorrow).where(
+                Delivery.id == waits
+            ).execute()
+    actors.broker.flush_all()
+    # When it is set right, and a worker comes
+    began = datetime.now(UTC)
+    chain.start()
+    # Then all is made soon, what may be in a worker's hands after a lease, and what has a time of its own at that
+    chain.until(lambda: [line[3] for line in chain.lines()].count("DELIVERED") == 5)
+    assert sorted((line[0], line[2], line[3], line[5]) for line in chain.lines()) == [
+        ("claimed", "hook", "DELIVERED", 2),
+        ("fanout", "hook", "DELIVERED", 1),
+        ("fanout", "phones", "DELIVERED", 1),
+        ("match", "hook", "DELIVERED", 1),
+        ("pending", "hook", "DELIVERED", 1),
+        ("waits", "hook", "RETRYING", 0),
+    ]
+    with connection():
+        assert Delivery.get_by_id(claimed).finished_at > began + timedelta(seconds=2)
+        assert Delivery.get_by_id(waits).sweep_at == tomorrow
