@@ -49,10 +49,14 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 def _hand_in(chain: Chain, gate: Gate, number: int) -> list[int]:
     """Alerts in a message each, all but three of which wait for a thread in the end (the worker has four)."""
-    ids = [chain.send({"alert_id": each}).ids[0] for each in range(number)]
     worker = chain.worker
     assert worker is not None
-    chain.until(lambda: len(gate.sizes) == 3 and worker.work_queue.qsize() == number - 3)
+    ids: list[int] = []
+    for each in range(number):
+        ids.extend(chain.send({"alert_id": each}).ids)
+        # One by one: what comes before a thread has woken up is taken along.
+        chain.until(lambda: len(gate.sizes) >= min(len(ids), 3))
+    chain.until(lambda: worker.work_queue.qsize() == number - 3)
     return ids
 
 
