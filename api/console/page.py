@@ -69,6 +69,7 @@ def _environment() -> Environment:
         "day": lambda moment: clock(moment, "%Y-%m-%d"),
         "excerpt": excerpt,
         "json": lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(),
+        "digits": digits,
         "ms": milliseconds,
         "age": age,
         "state": words.state,
@@ -121,6 +122,11 @@ def age(seconds: float | None) -> str:
         if seconds < limit:
             return f"{seconds / size:.1f} {unit}" if limit == 10 else f"{seconds / size:.0f} {unit}"  # noqa: PLR2004  # short ones
     return f"{seconds / 86_400:.0f} days"
+
+
+def digits(value: float) -> str:
+    """A number in three digits, or whole where it has more: "0.033", "12.5", "1,234"."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004  # from three digits on
 
 
 def excerpt(text: object, limit: int = EXCERPT) -> str:

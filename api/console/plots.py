@@ -48,6 +48,14 @@ def nice(value: float) -> float:
     return float(next(step * size for step in (1, 2, 5, 10) if step * size >= value))
 
 
+def short(value: float) -> str:
+    """A number as an axis has room for it: "0.5", "250", "2.5k", "20k", "1M"."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
 def bars(
     name: str, times: Sequence[datetime], series: Sequence[Series], say: Callable[[float], str]
 ) -> Markup:
@@ -57,7 +65,7 @@ def bars(
         name: unique on its page; ids are made of it.
         times: the beginning of each bucket.
         series: from the bottom up, with as many values.
-        say: writes a number with its unit.
+        say: writes a number in words; the axis has the short ones.
     """
     tops = [sum(one.values[index] or 0 for one in series) for index in range(len(times))]
     top = nice(max(tops, default=0))
@@ -79,7 +87,7 @@ def bars(
                     )
                 )
             base += value
-    grid = _grid([(_y(value, top), say(value)) for value in (0, top / 2, top)])
+    grid = _grid([(_y(value, top), short(value)) for value in (0, top / 2, top)])
     return _framed(name, times, summary(series, say), grid, Markup("").join(shapes))
 
 
@@ -88,7 +96,8 @@ def lines(
 ) -> Markup:
     """A line for each series on a logarithmic axis, interrupted where there is no value (or none above 0).
 
-    The arguments are those of `bars`. Logarithmic, since one slow value among many quick ones would else flatten them.
+    The arguments are those of `bars`, and `say` writes the axis, too. Logarithmic, since one slow value among many
+    quick ones would else flatten them.
     """
     known = [value for one in series for value in one.values if value]
     low = math.floor(math.log10(max(min(known, default=1), SMALLEST)))
@@ -138,12 +147,12 @@ def share(parts: Sequence[tuple[str, str, int]]) -> Markup:
         width = 100 * number / total if total else 0
         if width:
             shapes.append(
-                Markup('<rect class="{}" x="{}" width="{}" height="8"><title>{} {}</title></rect>').format(
+                Markup('<rect class="{}" x="{}" width="{}" height="8"><title>{:,} {}</title></rect>').format(
                     tone, _n(x), _n(width), number, name
                 )
             )
         x += width
-    said = ", ".join(f"{number} {name}" for name, _, number in parts if number) or "nothing"
+    said = ", ".join(f"{number:,} {name}" for name, _, number in parts if number) or "nothing"
     return Markup(
         '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
     ).format(said, Markup("").join(shapes))

@@ -23,7 +23,7 @@ from admin.keys import create_key, revoke_key
 from api.console import cameras, live, plots, quiet, session, words
 from api.console.figures import percentile
 from api.console.live import Pulse
-from api.console.page import age, clock, excerpt, milliseconds
+from api.console.page import age, clock, digits, excerpt, milliseconds
 from api.console.plots import Series
 from api.console.routes.entrance import inside
 from api.console.routes.users import preferences_of
@@ -69,6 +69,21 @@ def test_a_plot_is_whole_svg_within_its_frame(found: list[float | None], draw: A
     for each in root.iter("path"):
         heights = [float(pair) for pair in re.findall(r"[ML][\d.]+ (-?[\d.]+)", each.attrib["d"])]
         assert all(0 <= height <= plots.HEIGHT for height in heights)
+
+
+def test_large_numbers_are_whole_in_words_and_fit_the_axis() -> None:
+    times = [NOW + timedelta(minutes=index) for index in range(4)]
+    root = parsed(plots.bars("name", times, [Series("one", "good", [3, 1_234_567, 12_345, 999.6])], digits))
+    axis = [each.text for each in root.iter("text") if each.attrib.get("text-anchor") == "end"]
+    assert axis == ["0", "1M", "2M"]
+    assert root.findtext("desc") == "one: at most 1,234,567, last 1,000."
+    assert [plots.short(value) for value in (0.5, 25, 500, 2500, 20_000)] == [
+        "0.5",
+        "25",
+        "500",
+        "2.5k",
+        "20k",
+    ]
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=5))
@@ -156,6 +171,8 @@ def test_no_text_becomes_markup(text: str) -> None:
 def test_numbers_are_short() -> None:
     shown = [milliseconds(value) for value in (None, 0, 4.21, 812.4, 3100)]
     assert shown == ["-", "0 ms", "4.2 ms", "812 ms", "3.1 s"]
+    shown = [digits(value) for value in (0, 1 / 30, 12.34, 99.96, 100.4, 1234, 1e6)]
+    assert shown == ["0", "0.0333", "12.3", "100", "100", "1,234", "1,000,000"]
     assert [age(value) for value in (0, 42, 300, 10_000, 400_000)] == [
         "0 s",
         "42 s",

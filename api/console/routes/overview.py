@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from api.console import lists, plots
 from api.console.figures import PERCENTILES, RANGES, SCANNED, Figures
 from api.console.live import STREAMS
-from api.console.page import Page, milliseconds, render
+from api.console.page import Page, digits, milliseconds, render
 from api.console.plots import Series
 from api.console.session import Viewer  # noqa: TC001  # FastAPI reads it at run time
 from model.database import connection
@@ -54,9 +54,6 @@ def overview(
 def _plots(found: Figures) -> list[dict[str, Any]]:
     """Each plot with its title, the series of its legend and its table."""
 
-    def rate(value: float) -> str:
-        return f"{value:.3g}"
-
     def a_minute(values: list[int]) -> list[float]:
         return [value / found.minutes for value in values]
 
@@ -79,10 +76,10 @@ def _plots(found: Figures) -> list[dict[str, Any]]:
     depth = [Series("jobs under way", "accent", found.under_way)]
 
     return [
-        _plot(found, "alerts", "Alerts a minute: accepted", accepted, plots.bars, rate),
-        _plot(found, "attempts", "Attempts a minute: by what came of them", tried, plots.bars, rate),
+        _plot(found, "alerts", "Alerts a minute: accepted", accepted, plots.bars, digits),
+        _plot(found, "attempts", "Attempts a minute: by what came of them", tried, plots.bars, digits),
         _plot(found, "latency", "From alert to delivery: percentiles", latency, plots.lines, milliseconds),
-        _plot(found, "depth", "Jobs under way: accepted, and not all ended", depth, plots.bars, rate),
+        _plot(found, "depth", "Jobs under way: accepted, and not all ended", depth, plots.bars, digits),
     ]
 
 
