@@ -158,15 +158,15 @@ def _http(request: Request, error: Exception) -> Response:
     }
     headers = dict(error.headers or {})
     if "Allow" in headers:
-        headers["Allow"] = ", ".join(_allowed(request))
+        headers["Allow"] = ", ".join(methods_of(request, request.scope["path"]))
     return problem(
         request.scope, error.status_code, details.get(error.status_code, error.detail), headers=headers
     )
 
 
-def _allowed(request: Request) -> list[str]:
+def methods_of(request: Request, path: str) -> list[str]:
     """The methods that a path has. Starlette names those of the first route alone, and each of ours has one."""
-    scope = {"type": "http", "path": request.scope["path"], "root_path": request.scope.get("root_path", "")}
+    scope = {"type": "http", "path": path, "root_path": request.scope.get("root_path", "")}
     return [
         method
         for method in METHODS

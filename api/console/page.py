@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.console import words
 from api.console.session import SignInNeeded, renew
-from api.problems import RETRY_AFTER, ProblemError
+from api.problems import RETRY_AFTER, ProblemError, methods_of
 from config.logging import get_logger
 from model.database import DATABASE_AWAY
 from model.problems import InvalidInput
@@ -51,6 +51,9 @@ NOTHING = "-"
 
 #: Characters of a message that a list shows.
 EXCERPT = 160
+
+#: Addresses that are tried to find a form's page: its own, and those above it.
+STEPS = 4
 
 log = get_logger(__name__)
 
@@ -181,16 +184,25 @@ class Page(APIRoute):
 def _to_sign_in(request: Request) -> Response:
     if request.headers.get("sec-fetch-site") == "cross-site" and request.method == "GET":
         # A link in a chat: the browser keeps a Strict cookie back for this one request, and sends it with the next.
-        return render(request, "again.html", address=_address(request))
+        return render(request, "again.html", address=page_of(request))
     if not wants_html(request):
         return Response("sign in first", 401, media_type="text/plain")
-    wanted = _address(request) if request.method == "GET" else "/"
+    wanted = page_of(request)
     return see("/sign-in", next=None if wanted == "/" else wanted)
 
 
-def _address(request: Request) -> str:
-    query = request.url.query
-    return quote(request.url.path, safe="/") + (f"?{query}" if query else "")
+def page_of(request: Request) -> str:
+    """Where one stood when one asked: a page's own address or, for a form, the nearest above its own that is a page.
+
+    So what was sent to /user/preferences?id=7 belongs to /user?id=7. It is always an address of ours.
+    """
+    path = request.scope["path"]
+    for _ in range(STEPS):
+        if "GET" in methods_of(request, path):
+            query = request.url.query
+            return quote(path, safe="/") + (f"?{query}" if query else "")
+        path = path.rpartition("/")[0]
+    return "/"
 
 
 def wants_html(request: Request) -> bool:
@@ -205,9 +217,11 @@ def _error(request: Request, error: Exception) -> Response:
         document = {"detail": what, "errors": [str(each) for each in problems]}
         return Response(orjson.dumps(document), status, headers=headers, media_type="application/json")
     title = HTTPStatus(status).phrase
+    is_form = request.method == "POST" or status == HTTPStatus.METHOD_NOT_ALLOWED
     page = render(
-        request, "error.html", status=status, title=title, what=what, problems=problems, code=status
-    )
+        request, "error.html", status=status, title=title, what=what, problems=problems, code=status,
+        form=page_of(request) if is_form else "/",
+    )  # fmt: skip
     page.headers.update(headers)
     return page
 

@@ -260,7 +260,11 @@ def posted(request: Request, session: Viewer, body: FormBody) -> Form:
     refuse_other_sites(request)
     form = Form(form_of(body))
     if not same_token(form.get("csrf"), session.csrf):
-        raise ProblemError(403, "this form is not from your session; reload the page and try again")
+        raise ProblemError(
+            403,
+            "this form is not of the session that you are signed in with now, and nothing was done; open its page again"
+            " and send it from there",
+        )
     return form
 
 

@@ -56,6 +56,34 @@ def test_a_page_never_takes_over_what_is_another_session_s(window: Window, conso
     assert window.text(".tenant") == "other · admin"
 
 
+def test_a_form_that_was_open_while_one_signed_in_anew_can_be_sent_from_its_page(
+    window: Window, console: Console
+) -> None:
+    window.expected = ["403"]
+    console.api("PUT", "/v1/users/mallory/preferences", {})
+    window.sign_in()
+    for again in ("by its link", "by loading it again"):
+        # Given a form, and a second tab in which one signs in anew.
+        window.open("/user?id=mallory")
+        first = window.driver.current_window_handle
+        window.driver.switch_to.new_window("tab")
+        window.sign_in()
+        window.driver.close()
+        window.driver.switch_to.window(first)
+
+        # When it is sent, it is refused.
+        window.click(".preferences > .main-button")
+        window.wait_text("open its page again")
+
+        # Then its page is there again, and the form can be sent.
+        if again == "by its link":
+            window.click("main a[href^='/user?']")
+        else:
+            window.driver.refresh()
+        window.click(".preferences > .main-button")
+        window.wait_text("Saved", "[role=status]")
+
+
 def _webhook(name: str) -> dict[str, object]:
     return {"name": name, "channel_type": "webhook", "config": {"url": "http://127.0.0.1:9/in"}}
 

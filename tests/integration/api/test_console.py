@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from admin.replay import replay
 from api.console import figures, lists
@@ -124,6 +125,32 @@ def test_the_overview_says_where_its_range_is_cut_off(
         page = sqlite_api.client.get(f"/?range={chosen}", headers=session_cookie()).text
         assert "what is older is in none of these numbers" in page
         assert ("Choose a shorter range" in page) is advice
+
+
+def test_a_form_of_an_earlier_session_leads_to_its_page(sqlite_api: Api) -> None:
+    # Given forms that were loaded before somebody signed in anew
+    headers = session_cookie("admin")
+    job, channel, device = (sqlite_api.ids[name] for name in ("job", "channel", "device"))
+    for path, page in {
+        "/user/preferences?id=alice": "/user?id=alice",
+        "/user/notify?id=alice": "/user?id=alice",
+        f"/user/devices/{device}/delete?id=alice": "/user?id=alice",
+        f"/jobs/{job}/replay": f"/jobs/{job}",
+        f"/channels/{channel}/test": f"/channels/{channel}",
+        "/dead/replay": "/dead",
+        "/rules": "/rules",
+    }.items():
+        # When one is sent, then the answer says so, and its link leads to where it can be sent anew
+        answer = sqlite_api.client.post(path, data={"csrf": "another"}, headers=headers)
+        assert (answer.status_code, "open its page again" in answer.text) == (403, True), path
+        assert f'<a href="{page}">To the page of the form</a>' in answer.text, path
+        assert sqlite_api.client.get(page, headers=headers).status_code == 200, page
+        # And where the session is over, one comes back there after signing in
+        answer = sqlite_api.client.post(path, data={"csrf": "another"})
+        assert answer.headers["location"] == f"/sign-in?{urlencode({'next': page})}", path
+    # And where there is no such page it names none
+    answer = sqlite_api.client.post("/sign-out", data={"csrf": "another"}, headers=headers)
+    assert (answer.status_code, "To the page of the form" in answer.text) == (403, False)
 
 
 def test_space_at_an_end_of_an_id_makes_it_another_one(sqlite_api: Api) -> None:
