@@ -109,7 +109,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(InvalidInput, _invalid)
     app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(LookupError, _missing)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, stray)
     for kind in DATABASE_AWAY:
         app.add_exception_handler(kind, _away)
 
@@ -149,7 +149,8 @@ def _missing(request: Request, error: Exception) -> Response:
     return problem(request.scope, 404, str(error))
 
 
-def _http(request: Request, error: Exception) -> Response:
+def stray(request: Request, error: Exception) -> Response:
+    """What no route serves: an unknown path, or one without this method."""
     if not isinstance(error, HTTPException):
         raise error
     details = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from api.console.figures import Overview
 from api.console.letters import DeadLetters
 from api.console.live import Pulse
-from api.console.page import HEADERS, STATIC
+from api.console.page import HEADERS, STATIC, stray_page
 from api.console.routes import alerts, channels, dead, device, entrance, overview, rules, users
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class _Static(StaticFiles):
 
 
 def add_to(app: FastAPI) -> None:
-    """Add pages, files, and what they share.
+    """Add pages, files, what they share, and a page for addresses at which there is nothing.
 
     Streams of live pages end when `app.state.is_stopping` says so: whoever runs the server puts there what knows.
     """
@@ -39,4 +40,5 @@ def add_to(app: FastAPI) -> None:
     app.state.console_pulse = Pulse(lambda: bool(app.state.is_stopping()))
     for module in (entrance, overview, alerts, dead, channels, rules, users, device):
         app.include_router(module.router)
+    app.add_exception_handler(HTTPException, stray_page)
     app.mount("/static", _Static(directory=STATIC), name="static")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
@@ -21,7 +22,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.console import words
 from api.console.session import SignInNeeded, renew
-from api.problems import RETRY_AFTER, ProblemError, methods_of
+from api.problems import MEDIA_TYPE, RETRY_AFTER, ProblemError, methods_of, stray
 from config.logging import get_logger
 from model.database import DATABASE_AWAY
 from model.problems import InvalidInput
@@ -54,6 +55,15 @@ EXCERPT = 160
 
 #: Addresses that are tried to find a form's page: its own, and those above it.
 STEPS = 4
+
+#: What is said of an address that no route serves.
+_STRAY = {
+    404: "there is nothing at this address",
+    405: "this address cannot be opened like this",
+}
+
+#: The weight of a media range in an Accept header (RFC 9110, section 12.4.2).
+_WEIGHT = re.compile(r";\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)")
 
 log = get_logger(__name__)
 
@@ -174,11 +184,16 @@ class Page(APIRoute):
                 *DATABASE_AWAY,
             ) as error:
                 response = _error(request, error)
-            for name, value in HEADERS.items():
-                response.headers.setdefault(name, value)
-            return response
+            return _kept(response)
 
         return handle
+
+
+def _kept(response: Response) -> Response:
+    """A page with the headers that keep it safe."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def _to_sign_in(request: Request) -> Response:
@@ -211,11 +226,39 @@ def wants_html(request: Request) -> bool:
     return not accept.startswith(("application/json", "text/event-stream"))
 
 
+def prefers_html(accept: str) -> bool:
+    """Whether an Accept header names text/html above JSON, as browsers do where an address is entered."""
+    weights = {}
+    for part in accept.lower().split(","):
+        name, *_ = part.split(";")
+        found = _WEIGHT.search(part)
+        weights[name.strip()] = float(found[1]) if found else 1.0
+    return weights.get("text/html", 0.0) > max(
+        weights.get(each, 0.0) for each in ("application/json", MEDIA_TYPE)
+    )
+
+
+def stray_page(request: Request, error: Exception) -> Response:
+    """What no route serves, as a page for whoever came with a browser, but for the API's addresses."""
+    path = request.scope["path"]
+    if f"{path}/".startswith("/v1/") or not prefers_html(request.headers.get("accept", "")):
+        return stray(request, error)
+    page = _error_page(request, error)
+    if "Allow" in page.headers:
+        page.headers["Allow"] = ", ".join(methods_of(request, path))
+    return _kept(page)
+
+
 def _error(request: Request, error: Exception) -> Response:
+    if wants_html(request):
+        return _error_page(request, error)
     status, what, problems, headers = _explained(error)
-    if not wants_html(request):
-        document = {"detail": what, "errors": [str(each) for each in problems]}
-        return Response(orjson.dumps(document), status, headers=headers, media_type="application/json")
+    document = {"detail": what, "errors": [str(each) for each in problems]}
+    return Response(orjson.dumps(document), status, headers=headers, media_type="application/json")
+
+
+def _error_page(request: Request, error: Exception) -> Response:
+    status, what, problems, headers = _explained(error)
     title = HTTPStatus(status).phrase
     is_form = request.method == "POST" or status == HTTPStatus.METHOD_NOT_ALLOWED
     page = render(
@@ -232,9 +275,9 @@ def _explained(error: Exception) -> tuple[int, str, tuple[Any, ...], Mapping[str
     if isinstance(error, InvalidInput):
         return 422, "something is not what it must be; nothing was changed", error.problems, {}
     if isinstance(error, RequestValidationError):
-        return 404, "there is nothing at this address", (), {}
+        return 404, _STRAY[404], (), {}
     if isinstance(error, HTTPException):
-        return error.status_code, error.detail, (), error.headers or {}
+        return error.status_code, _STRAY.get(error.status_code, error.detail), (), error.headers or {}
     if isinstance(error, DATABASE_AWAY):
         log.warning("database_away", why=str(error).strip() or type(error).__name__)
         return 503, "the database is away; try again in a moment", (), {"Retry-After": str(RETRY_AFTER)}

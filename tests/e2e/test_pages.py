@@ -66,8 +66,10 @@ def test_answers_can_be_read_by_everybody_too(window: Window, axe: str, scheme: 
     window.wait_text("provider's answer", "#test")
     assert _serious(window, axe) == [], "test"
     window.expected = ["404"]
-    window.open("/jobs/999999")
-    assert _serious(window, axe) == [], "not found"
+    for path in ("/jobs/999999", "/nope"):
+        window.open(path)
+        assert window.text("h1") == "Not Found"
+        assert _serious(window, axe) == [], path
 
 
 def test_every_page_fits_a_narrow_phone(window: Window) -> None:

@@ -153,6 +153,48 @@ def test_a_form_of_an_earlier_session_leads_to_its_page(sqlite_api: Api) -> None
     assert (answer.status_code, "To the page of the form" in answer.text) == (403, False)
 
 
+def test_a_wrong_address_is_a_page_for_people_and_a_document_for_programs(sqlite_api: Api) -> None:
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+    for method, path, status, is_page, link in (
+        ("GET", "/nope", 404, True, None),
+        ("GET", "/jobs/", 404, True, None),
+        ("GET", "/jobs/1/replay", 405, True, "/jobs/1"),
+        ("GET", "/user/preferences?id=a%26b", 405, True, "/user?id=a%26b"),
+        ("GET", "/" + "x/" * 5000, 404, True, None),
+        ("POST", "/alerts", 405, True, "/alerts"),
+        ("GET", "/v1", 404, False, None),
+        ("GET", "/v1/nope", 404, False, None),
+        ("PATCH", "/v1/jobs", 405, False, None),
+    ):
+        # Given a browser, then it shows a page, but for what is below /v1
+        answer = sqlite_api.client.request(method, path, headers={"Accept": browser})
+        kind = answer.headers["content-type"]
+        assert (answer.status_code, kind.startswith("text/html")) == (status, is_page), path
+        if is_page:
+            assert "default-src 'none'" in answer.headers["content-security-policy"], path
+            assert re.findall('<a href="([^"]+)">To the page of the form</a>', answer.text) == (
+                [link] if link else []
+            )
+        # And given anything else, a problem document
+        for accept in (
+            "*/*",
+            "application/json",
+            "text/html;q=0.5, application/json",
+            "text/html, application/problem+json",
+        ):
+            document = sqlite_api.client.request(method, path, headers={"Accept": accept})
+            assert document.headers["content-type"] == "application/problem+json", (path, accept)
+            assert document.status_code == status
+            assert document.headers.get("allow") == answer.headers.get("allow")
+    for accept in (
+        "text/html",
+        "application/json;q=0.5,text/html",
+        "application/json; q=0.1; v=1, TEXT/HTML ;q=0.2",
+    ):
+        answer = sqlite_api.client.get("/nope", headers={"Accept": accept})
+        assert answer.headers["content-type"].startswith("text/html"), accept
+
+
 def test_space_at_an_end_of_an_id_makes_it_another_one(sqlite_api: Api) -> None:
     # Given alerts and users whose ids differ in a space alone
     for alert_id in (" 7", "7"):
