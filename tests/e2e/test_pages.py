@@ -72,12 +72,26 @@ def test_answers_can_be_read_by_everybody_too(window: Window, axe: str, scheme: 
         assert _serious(window, axe) == [], path
 
 
-def test_every_page_fits_a_narrow_phone(window: Window) -> None:
+def test_every_page_fits_a_narrow_phone(window: Window, console: Console) -> None:
+    # Given names and ids as long as they may be, and without a space
+    wide = "W" * 255
+    url, secret = console.far.webhook.url("wide"), console.far.webhook.secret
+    channel = {"name": wide, "channel_type": "webhook", "config": {"url": url, "secret": secret}}
+    number = console.api("POST", "/v1/channels", channel)["id"]
+    console.api("POST", "/v1/rules", {"name": wide, "channel_id": number, "alert_type": "wide"})
+    console.api("PUT", f"/v1/users/{wide}/preferences", {"cameras": {wide: {"enabled": False}}})
+    console.alert(wide, alert_type="wide", message=wide, device_id=wide, site_id=wide, severity=1)
+    job = window.wait(lambda: console.jobs(wide), "the job")[0]["job_id"]
+    named = [f"/channels/{number}", f"/jobs/{job}", f"/alert?id={wide}", f"/user?id={wide}", "/rules"]
+    missing = [f"/alert?id={wide[1:]}", f"/user?id={wide[1:]}"]
+    window.expected = ["404"]
+
+    # When one looks at them with a phone, then no page is wider than it
     window.command(
         "Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True
     )
     window.sign_in()
-    for path in PAGES:
+    for path in [*PAGES, *named, *missing]:
         window.open(path)
         assert window.run("return document.documentElement.scrollWidth") <= 360, path
 
