@@ -56,6 +56,9 @@ EXCERPT = 160
 #: Addresses that are tried to find a form's page: its own, and those above it.
 STEPS = 4
 
+#: Characters that turn round what follows them (UAX #9, section 2; the property Bidi_Control).
+_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
 #: What is said of an address that no route serves.
 _STRAY = {
     404: "there is nothing at this address",
@@ -81,7 +84,8 @@ def _environment() -> Environment:
         "clock": clock,
         "day": lambda moment: clock(moment, "%Y-%m-%d"),
         "excerpt": excerpt,
-        "json": lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(),
+        "bdi": bdi,
+        "json": json_text,
         "digits": digits,
         "ms": milliseconds,
         "age": age,
@@ -146,6 +150,18 @@ def excerpt(text: object, limit: int = EXCERPT) -> str:
     """The beginning of a text, in one line."""
     line = " ".join(str(text or "").split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def bdi(text: object, limit: int = EXCERPT) -> Markup:
+    """An excerpt of what others wrote: whatever its direction, what stands beside it keeps its own. "" for nothing."""
+    line = excerpt(text, limit)
+    return Markup("<bdi>{}</bdi>").format(line) if line else Markup()
+
+
+def json_text(value: Any) -> str:
+    """JSON in lines, in which characters that change the direction of writing are seen, as escapes."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return _DIRECTIONS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:

@@ -130,3 +130,64 @@ def test_hostile_alerts_are_text(window: Window, console: Console) -> None:
     assert window.run("return document.querySelectorAll('main img, main script').length") == 0
     window.open("/")
     assert window.driver.title == "Overview · Tocsin"
+
+
+def test_what_turns_writing_round_turns_nothing_round_that_stands_beside_it(
+    window: Window, console: Console
+) -> None:
+    # Given a channel, a rule and an alert whose names and ids begin with RIGHT-TO-LEFT OVERRIDE
+    url, secret = console.far.webhook.url("turned"), console.far.webhook.secret
+    channel = {"name": "\u202ekooh", "channel_type": "webhook", "config": {"url": url, "secret": secret}}
+    number = console.api("POST", "/v1/channels", channel)["id"]
+    for name, is_enabled in (("\u202eelur", True), ("\u202eelur-rehtona", False)):
+        rule = {"name": name, "channel_id": number, "alert_type": "turned", "is_enabled": is_enabled}
+        console.api("POST", "/v1/rules", rule)
+    alert = {"alert_id": "\u202egnp.exe", "alert_type": "turned", "severity": 4}
+    console.api(
+        "POST", "/v1/alerts", {**alert, "message": "reads on", "device_id": "\u202eecived", "site_id": "home"}
+    )
+    job = window.wait(
+        lambda: [each for each in console.api("GET", "/v1/jobs")["items"] if each["channel_id"] == number],
+        "the job",
+    )[0]["job_id"]
+    window.sign_in()
+
+    # When one reads what stands behind them in the same line, then it goes from left to right
+    for path, words in {
+        "/alerts?q=reads+on": ["reads on", "home"],
+        f"/jobs?channel={number}": ["reads on", "webhook"],
+        f"/jobs/{job}": ["webhook"],
+        f"/channels/{number}": ["webhook", "reads on", "(disabled)"],
+        "/rules": ["disabled"],
+    }.items():
+        window.open(path)
+        for each in words:
+            assert _reads_to_the_right(window, each), (path, each)
+
+    # And the JSON shows the character as what it is
+    window.open("/alert?id=%E2%80%AEgnp.exe")
+    assert '"alert_id": "\\u202egnp.exe"' in window.text("pre")
+
+
+def _reads_to_the_right(window: Window, words: str) -> bool:
+    """Whether all that shows these words in the content draws the last character to the right of the first."""
+    script = """
+        const texts = document.createTreeWalker(document.getElementById("main"), NodeFilter.SHOW_TEXT);
+        const found = [];
+        const left = (node, at) => {
+          const range = document.createRange();
+          range.setStart(node, at);
+          range.setEnd(node, at + 1);
+          return range.getBoundingClientRect().left;
+        };
+        for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+          const at = node.data.indexOf(arguments[0]);
+          if (at >= 0 && node.parentElement.checkVisibility() && !node.parentElement.closest("select, pre")) {
+            found.push(left(node, at) < left(node, at + arguments[0].length - 1));
+          }
+        }
+        return found;
+    """
+    found: list[bool] = window.run(script, words)
+    assert found, words
+    return all(found)

@@ -23,7 +23,7 @@ from admin.keys import create_key, revoke_key
 from api.console import cameras, live, plots, quiet, session, words
 from api.console.figures import percentile
 from api.console.live import Pulse
-from api.console.page import age, clock, digits, excerpt, milliseconds
+from api.console.page import age, bdi, clock, digits, excerpt, json_text, milliseconds
 from api.console.plots import Series
 from api.console.routes.entrance import inside
 from api.console.routes.users import preferences_of
@@ -164,8 +164,13 @@ def test_every_state_has_a_sign_and_a_word_besides_its_colour(name: str) -> None
 
 @given(st.text())
 def test_no_text_becomes_markup(text: str) -> None:
-    for shown in (words.state(text), words.outcome(text), words.badge("good", "✓", text, text)):
-        assert parsed(re.sub("[\x00-\x1f\ud800-\udfff\ufffe\uffff]", "", shown)).tag == "span"
+    for shown, tag in (
+        (words.state(text), "span"),
+        (words.outcome(text), "span"),
+        (words.badge("good", "✓", text, text), "span"),
+        (bdi(f"x{text}"), "bdi"),
+    ):
+        assert parsed(re.sub("[\x00-\x1f\ud800-\udfff\ufffe\uffff]", "", shown)).tag == tag
 
 
 def test_numbers_are_short() -> None:
@@ -180,6 +185,13 @@ def test_numbers_are_short() -> None:
         "3 h",
         "5 days",
     ]
+
+
+def test_json_shows_characters_that_change_directions() -> None:
+    given_ = {"\u2066name": "\u202egnp.exe", "kept": "שלום 👨\u200d👩"}
+    shown = json_text(given_)
+    assert shown.splitlines()[1:3] == ['  "\\u2066name": "\\u202egnp.exe",', '  "kept": "שלום 👨\u200d👩"']
+    assert orjson.loads(shown) == given_
 
 
 @given(st.text(), st.integers(2, 50))

@@ -9,9 +9,16 @@
   const actions = byId("device-actions");
   let registration = null;
 
-  function say(tone, words) {
+  function say(tone, ...words) {
     state.className = `notice ${tone}`;
-    state.textContent = words;
+    state.replaceChildren(...words);
+  }
+
+  // What others wrote: whatever its direction, what stands beside it keeps its own.
+  function bdi(text) {
+    const made = document.createElement("bdi");
+    made.textContent = text;
+    return made;
   }
 
   async function post(address, content) {
@@ -81,8 +88,8 @@
     const link = byId("device-page");
     link.hidden = !device;
     if (device) link.href = `/user?id=${encodeURIComponent(device.user_id)}`;
-    if (device?.disabled_at) say("warn", `This browser is ${device.user_id}'s device “${device.name}”, but disabled (${device.disabled_reason ?? "no reason given"}). Subscribe again.`);
-    else if (device) say("good", `This browser is ${device.user_id}'s device “${device.name}”.`);
+    if (device?.disabled_at) say("warn", "This browser is ", bdi(device.user_id), "'s device “", bdi(device.name), "”, but disabled (", bdi(device.disabled_reason ?? "no reason given"), "). Subscribe again.");
+    else if (device) say("good", "This browser is ", bdi(device.user_id), "'s device “", bdi(device.name), "”.");
     else if (subscription) say("warn", "This browser has a subscription that the server does not know. Subscribe again, or unsubscribe.");
     else if (Notification.permission === "denied") say("warn", explain({ name: "NotAllowedError" }));
     else say("", may ? "This browser is not subscribed." : "This browser is not subscribed, and this key may not change that.");
@@ -140,10 +147,10 @@
     list.replaceChildren(...rows.map((row) => {
       const item = document.createElement("li");
       const title = document.createElement("strong");
-      title.textContent = row.title;
+      title.append(bdi(row.title));
       const body = document.createElement("span");
       body.className = "said";
-      body.textContent = ` ${row.body} – ${new Date(row.at).toLocaleString()}`;
+      body.append(" ", bdi(row.body), ` – ${new Date(row.at).toLocaleString()}`);
       item.append(title, body);
       return item;
     }));

@@ -222,7 +222,7 @@ def test_space_at_an_end_of_an_id_makes_it_another_one(sqlite_api: Api) -> None:
     ]
     assert quiet == [False, True]
     answer = client.post("/user/notify?id=bob%20", data=form, headers=headers)
-    assert "none: user bob </dd>" in client.get(answer.headers["location"], headers=headers).text
+    assert "none: user <bdi>bob </bdi></dd>" in client.get(answer.headers["location"], headers=headers).text
     # And a search leaves out what is typed by the way
     assert client.get("/users?q=%20bob%20", headers=headers).text.count("/user?id=bob") == 2
 
