@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 if TYPE_CHECKING:
@@ -16,6 +18,11 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 #: The page has a style of its own and loads nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+#: What descriptions have of Markdown: code, and words in bold.
+_MARKED = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*")
+#: A line's end that ends no paragraph.
+_WRAP = re.compile(r"(?<!\n)\n(?!\n)")
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -35,6 +42,7 @@ def render(document: dict[str, Any]) -> str:
     """The page."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters["json"] = _json
+    environment.filters["prose"] = prose
     environment.filters["words"] = shape_words
     environment.filters["name"] = _name
     schemas = document["components"]["schemas"]
@@ -56,6 +64,20 @@ def _calls(document: dict[str, Any], tag: str) -> list[tuple[str, str, dict[str,
 
 def _json(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def prose(text: str) -> Markup:
+    """A description as it is meant: what OpenAPI calls CommonMark, of which ours have code, bold and paragraphs."""
+    text = _WRAP.sub(" ", text)
+    made, at = Markup(), 0
+    for found in _MARKED.finditer(text):
+        code, bold = found.groups()
+        element = (
+            Markup("<code>{}</code>").format(code) if code else Markup("<strong>{}</strong>").format(bold)
+        )
+        made += escape(text[at : found.start()]) + element
+        at = found.end()
+    return made + escape(text[at:])
 
 
 def _name(schema: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api import examples
+from api.reference import prose
 from api.schemas import ChannelPatch, RuleInput
 from model.rules import RuleSpec
 from senders.registry import CHANNEL_TYPES
@@ -99,6 +100,17 @@ def test_the_reference_page_shows_every_call_and_loads_nothing(
     for title in document["components"]["schemas"]:
         assert f'id="shape-{title}"' in answer.text
     assert not re.search(r"<(script|link|img|iframe)|@import|url\(", answer.text)
+
+
+def test_the_reference_page_says_code_and_bold_as_such(sqlite_api: Api, document: dict[str, Any]) -> None:
+    text = sqlite_api.client.get("/docs").text
+    assert "<strong>Keys.</strong> <code>Authorization: Bearer KEY</code>. A key fixes" in text
+    assert "<code>tocsin key create</code> makes a key" in text
+    assert not re.search(r"`|\*\*", text)
+    assert "`tocsin key" in document["info"]["description"]
+    assert prose("a `<b>` and **<i>**\nb\n\nc ` & *") == (
+        "a <code>&lt;b&gt;</code> and <strong>&lt;i&gt;</strong> b\n\nc ` &amp; *"
+    )
 
 
 def test_certificates_that_are_not_ascii_are_refused(sqlite_api: Api) -> None:
