@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Console, Window
 
+#: Puts the local push service, with a subscription that it gave, in the place of the browser's own.
+REACHABLE = """
+    const given = arguments[0];
+    const unsubscribe = async () => { window.made = null; return true; };
+    const made = {endpoint: given.endpoint, toJSON: () => given, unsubscribe};
+    window.made = null;
+    PushManager.prototype.getSubscription = async () => window.made;
+    PushManager.prototype.subscribe = async (options) => {
+        window.asked = [...options.applicationServerKey];
+        window.made = made;
+        return made;
+    };
+    Notification.requestPermission = async () => "granted";
+"""
+
 
 @pytest.fixture
 def permission(window: Window, console: Console) -> Iterator[Any]:
@@ -130,25 +145,12 @@ def test_permission_that_is_denied_is_said(window: Window, permission: Any) -> N
 
 
 def test_a_subscription_is_stored_known_and_forgotten(window: Window, console: Console) -> None:
-    # Given a browser whose push service can be reached: the local one, put in the place of the browser's own.
+    # Given a browser whose push service can be reached.
     subscription = console.far.webpush.subscribe("this-browser")
-    script = """
-        const given = arguments[0];
-        const unsubscribe = async () => { window.made = null; return true; };
-        const made = {endpoint: given.endpoint, toJSON: () => given, unsubscribe};
-        window.made = null;
-        PushManager.prototype.getSubscription = async () => window.made;
-        PushManager.prototype.subscribe = async (options) => {
-            window.asked = [...options.applicationServerKey];
-            window.made = made;
-            return made;
-        };
-        Notification.requestPermission = async () => "granted";
-    """
     window.sign_in()
     window.open("/device")
     window.wait_text("not subscribed", "#device-state")
-    window.run(script, dict(subscription))
+    window.run(REACHABLE, dict(subscription))
 
     # When it subscribes for a user.
     window.one("#device-user").send_keys("ivan")
@@ -172,6 +174,23 @@ def test_a_subscription_is_stored_known_and_forgotten(window: Window, console: C
     window.click("#device-unsubscribe")
     window.wait_text("not subscribed", "#device-state")
     assert console.api("GET", "/v1/users/ivan/devices")["items"] == []
+
+
+def test_space_at_an_end_of_a_user_is_kept_where_such_a_user_is_known(
+    window: Window, console: Console
+) -> None:
+    console.api("PUT", "/v1/users/%20peggy/preferences", {})
+    subscription = console.far.webpush.subscribe("of-peggy")
+    for given, path in ((" peggy", "%20peggy"), (" trudy ", "trudy")):
+        window.sign_in()
+        window.open("/device")
+        window.wait_text("not subscribed", "#device-state")
+        window.run(REACHABLE, dict(subscription))
+        window.one("#device-user").send_keys(given)
+        window.click("#device-subscribe")
+        window.wait_text(f"This browser is {given.strip()}'s device", "#device-state")
+        [device] = console.api("GET", f"/v1/users/{path}/devices")["items"]
+        console.api("DELETE", f"/v1/users/{path}/devices/{device['id']}")
 
 
 def test_a_browser_that_cannot_be_looked_at_is_said(window: Window) -> None:

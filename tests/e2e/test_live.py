@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import httpx
+
 from admin.keys import create_key
+from api.console.live import STREAMS
 from receivers import Answer
-from tests.e2e.conftest import Console, Window, serving
+from tests.e2e.conftest import Console, Window, serving, until
 from tests.support.database import KEY, open_test_database
 
 if TYPE_CHECKING:
@@ -125,6 +128,33 @@ def test_a_look_that_gets_no_answer_ends_and_the_next_one_comes(window: Window, 
             process.send_signal(signal.SIGCONT)
         # Then it looks again by itself.
         own.wait(lambda: own.text("#live-sign") == "Live", "the sign tells")
+
+
+def test_a_stream_that_was_refused_is_asked_for_again_within_seconds(window: Window, tmp_path: Path) -> None:
+    window.expected = ["503"]
+    with (
+        _own_server(window, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as (own, _),
+        own.console.visitor() as visitor,
+        ExitStack() as streams,
+    ):
+        # Given as many streams as there may be.
+        own.open("/healthz")
+        client = streams.enter_context(
+            httpx.Client(
+                base_url=own.console.url,
+                cookies=visitor.cookies,
+                limits=httpx.Limits(max_connections=None),
+                headers={"Accept": "text/event-stream"},
+            )
+        )
+        for _ in range(STREAMS):
+            until(lambda: streams.enter_context(client.stream("GET", "/events")).is_success, "a stream")
+        own.open("/alerts")
+        own.wait_text("Not live", "#live-sign")
+
+        # When they end, then the page lives before long.
+        streams.close()
+        own.wait(lambda: own.text("#live-sign") == "Live", "the sign tells", 10)
 
 
 def test_a_clock_of_today_gets_its_day_at_midnight(window: Window, console: Console) -> None:

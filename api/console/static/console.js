@@ -7,10 +7,12 @@
 const PAUSE = 1000;
 const AFTERWARDS = 2500;
 const IDLE = 60000;
-// For one look at most; until one that brought nothing is tried again; and until a stream that was refused is.
+// For one look at most; until one that brought nothing is tried again; and until a stream that was refused is: at first,
+// and at most, since the time doubles with each refusal.
 const PATIENCE = 30000;
 const AGAIN = 5000;
-const REFUSED = 30000;
+const REFUSED = 2000;
+const REFUSED_OFTEN = 30000;
 // In which a second press sends nothing: it was meant for the first, whose answer takes its time.
 const SENT = 5000;
 
@@ -44,6 +46,7 @@ let waiting = false;
 let busy = false;
 let pressed = false;
 let source = null;
+let refusal = REFUSED;
 let again = 0;
 let missed = ""; // why the last look brought nothing; empty if it did
 
@@ -166,6 +169,7 @@ function follow() {
   source = new EventSource("/events");
   let afterwards = 0;
   source.addEventListener("hello", () => {
+    refusal = REFUSED;
     tell();
     refresh(); // something may have happened since the page was drawn, or the stream was lost
   });
@@ -177,7 +181,9 @@ function follow() {
   source.addEventListener("error", () => {
     tell();
     // Refused: too many pages are open, or the session is over. The browser does not try again by itself.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => { refresh(); follow(); }, REFUSED);
+    if (source.readyState !== EventSource.CLOSED) return;
+    setTimeout(() => { refresh(); follow(); }, refusal);
+    refusal = Math.min(2 * refusal, REFUSED_OFTEN);
   });
 }
 

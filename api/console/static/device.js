@@ -101,6 +101,12 @@
     return `${found} on ${navigator.userAgentData?.platform || navigator.platform || "this machine"}`;
   }
 
+  // Space at an end was not meant, unless it is that of a user who is known.
+  function user() {
+    const given = byId("device-user").value;
+    return [...byId("users").options].some((each) => each.value === given) ? given : given.trim();
+  }
+
   async function subscribe() {
     say("", "Asking for permission …");
     try {
@@ -110,7 +116,7 @@
         registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: bytes(byId("device-key").value) }),
       );
       await post("/device/subscribe", {
-        user_id: byId("device-user").value.trim(),
+        user_id: user(),
         name: byId("device-name").value.trim(),
         subscription: subscription.toJSON(),
       });
