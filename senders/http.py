@@ -34,7 +34,7 @@ from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
 from senders.names import Resolver
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
 from senders.redaction import excerpt
-from senders.transport import Connector, Transport, forgetful
+from senders.transport import FIELD_CAP, Connector, Transport, forgetful
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -210,6 +210,8 @@ class HttpClient:
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
+                max_line_size=FIELD_CAP,
+                max_field_size=FIELD_CAP,
             )
         return self._session
 

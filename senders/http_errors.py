@@ -62,7 +62,10 @@ _OUTCOMES: Final[tuple[tuple[type[Exception], Callable[[Any, float], SendError]]
         lambda _, deadline: Transient("timeout", f"no complete answer in {deadline:g} s; {_UNKNOWN}"),
     ),
     (aiohttp.ClientHttpProxyError, lambda error, _: _proxy(error.status)),
-    (aiohttp.ClientResponseError, lambda _, __: Transient("bad answer", "the far side does not speak HTTP")),
+    (
+        aiohttp.ClientResponseError,
+        lambda _, __: Transient("bad answer", f"the far side does not speak HTTP as it should; {_UNKNOWN}"),
+    ),
     (
         aiohttp.ClientPayloadError,
         lambda _, __: Transient("connection reset", f"the answer broke off; {_UNKNOWN}"),

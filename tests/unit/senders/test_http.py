@@ -111,11 +111,12 @@ async def test_nothing_listens() -> None:
     [
         (b"", "connection reset"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf", "connection reset"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "bad answer"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "connection reset"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "bad answer"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "bad answer"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", "bad answer"),
     ],
-    ids=["hangs up", "half a body", "broken chunk", "no HTTP", "endless header"],
+    ids=["hangs up", "half a body", "broken chunk", "two lengths", "no HTTP", "long header"],
 )
 async def test_broken_answers(talk: bytes, code: str) -> None:
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,6 +128,7 @@ async def test_broken_answers(talk: bytes, code: str) -> None:
         error = await failure(http, url)
         assert isinstance(error, Transient)
         assert error.code == code
+        assert "may have been taken" in error.detail
 
 
 async def test_a_reset_connection() -> None:

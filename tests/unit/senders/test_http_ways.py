@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,6 @@ from tests.unit.senders.http_support import failure
 from tests.unit.senders.support import client, closed_port, loopback_settings, raw_server, receiving
 
 if TYPE_CHECKING:
-    import asyncio
     from pathlib import Path
 
 
@@ -140,6 +140,45 @@ async def test_a_proxy_that_refuses_a_tunnel(
     assert (type(error), error.code) == (outcome, code)
     assert heads[0].startswith(b"CONNECT hooks.example.org:443")
     assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in heads[0]
+
+
+async def test_an_odd_answer_is_taken_over_tls_straight_and_through_a_tunnel(
+    clean_environment: pytest.MonkeyPatch, certificate: Path, server_tls: ssl.SSLContext
+) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    tunnels = []
+
+    async def receiver(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nnull")
+        await writer.drain()
+        await reader.read()
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        host, port = head.split()[1].decode().split(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        tunnels.append(host)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(_relay(reader, far_writer), _relay(far_reader, writer))
+
+    async with raw_server(receiver, tls=server_tls) as url, raw_server(proxy) as way:
+        async with client(ssl_context=trusting) as http:
+            assert (await http.post(url, content=b"", headers={})).status == 204
+        clean_environment.setenv("HTTPS_PROXY", way)
+        async with client(loopback_settings(trust_env=True), ssl_context=trusting) as http:
+            for _ in range(2):
+                assert (await http.post(url, content=b"", headers={})).status == 204
+    assert tunnels == ["127.0.0.1"] * 2
+
+
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(4096):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
 
 
 async def test_a_proxy_that_is_away(clean_environment: pytest.MonkeyPatch) -> None:
