@@ -19,8 +19,9 @@ from model.states import EventType
 
 SOURCE = "cloudevents"
 
-#: What the last word of an event's type says about the alert: com.example.disk.resolved closes it.
+#: What the last word of an event's type says about the alert: com.example.disk.resolved closes com.example.disk.
 EVENTS = {
+    "firing": EventType.OPEN, "triggered": EventType.OPEN, "opened": EventType.OPEN,
     "resolved": EventType.CLOSED, "closed": EventType.CLOSED, "cleared": EventType.CLOSED,
     "recovered": EventType.CLOSED, "acknowledged": EventType.ACKNOWLEDGED, "escalated": EventType.ESCALATED,
 }  # fmt: skip
@@ -28,9 +29,8 @@ EVENTS = {
 #: What `data.event_type` may say besides our own words, in any case. What it says is never guessed at: an end that is
 #: taken for a beginning raises an alert and leaves one open.
 SAID = EVENTS | {
-    "firing": EventType.OPEN, "trigger": EventType.OPEN, "triggered": EventType.OPEN, "opened": EventType.OPEN,
-    "resolve": EventType.CLOSED, "close": EventType.CLOSED, "acknowledge": EventType.ACKNOWLEDGED,
-    "escalate": EventType.ESCALATED,
+    "trigger": EventType.OPEN, "resolve": EventType.CLOSED, "close": EventType.CLOSED,
+    "acknowledge": EventType.ACKNOWLEDGED, "escalate": EventType.ESCALATED,
 } | {kind.lower(): kind for kind in EventType}  # fmt: skip
 
 #: Members of `data` that are fields of an alert, and are taken for it when they are text.
@@ -109,10 +109,11 @@ def translate(event: Event, mapping: Mapping, *, prefix: str = "") -> dict[str, 
     severity = extensions.get(mapping.severity_label, data.get("severity"))
     if isinstance(severity, float) and severity.is_integer():  # JSON has one kind of number: 4.0 is 4
         severity = int(severity)
+    event_type, alert_type = _types(event, data, prefix)
     found: dict[str, Any] = {
-        "alert_id": identifier(str(alert_id) or f"{event.source}#{event.id}"),
-        "event_type": _event_type(event, data, prefix),
-        "alert_type": name(texts.get("alert_type", event.type)),
+        "alert_id": identifier(str(alert_id) or _identity(event)),
+        "event_type": event_type,
+        "alert_type": name(texts.get("alert_type", alert_type)),
         "severity": mapping.severity(severity if isinstance(severity, (str, int)) else None),
         "device_id": name(texts.get("device_id", extensions.get(mapping.device_label, event.subject))),
         "site_id": name(texts.get("site_id", extensions.get(mapping.site_label))),
@@ -129,12 +130,26 @@ def translate(event: Event, mapping: Mapping, *, prefix: str = "") -> dict[str, 
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _event_type(event: Event, data: dict[str, Any], prefix: str) -> str:
+def _identity(event: Event) -> str:
+    """Another text for every other pair of source and id: the id, which follows the last `#`, has none of its own."""
+    escaped = event.id.replace("%", "%25").replace("#", "%23")
+    return f"{event.source}#{escaped}"
+
+
+def _types(event: Event, data: dict[str, Any], prefix: str) -> tuple[str, str]:
+    """Which event of the alert it is, and the alert's type: without that word, since it is the same for all events."""
+    rest, _, word = event.type.rpartition(".")
+    named = EVENTS.get(word.lower())
+    kind = _said(data, prefix) or named or EventType.OPEN
+    return kind.value, rest if rest and kind is named else event.type
+
+
+def _said(data: dict[str, Any], prefix: str) -> EventType | None:
     said = data.get("event_type")
     if said is None:
-        return EVENTS.get(event.type.rpartition(".")[2].lower(), EventType.OPEN).value
+        return None
     kind = SAID.get(said.strip().lower()) if isinstance(said, str) else None
     if kind is None:
         rule = f"must be {', '.join(EventType)}, or a word for one of them, such as firing or resolved"
         raise InvalidInput([Problem(path(("data", "event_type"), prefix), rule)])
-    return kind.value
+    return kind

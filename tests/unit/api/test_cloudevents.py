@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api import examples
@@ -85,6 +85,26 @@ def test_a_redelivery_is_the_same_alert_and_another_source_s_event_is_not() -> N
     assert len(set(ids)) == 3
 
 
+parts = st.text("#%2350/a", min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(parts, parts), min_size=2, max_size=2, unique=True))
+@example([("/s#a", "b"), ("/s", "a#b")])
+@example([("/s", "a#"), ("/s", "a%23")])
+def test_two_events_are_two_alerts(pairs: list[tuple[str, str]]) -> None:
+    plain = {name: value for name, value in examples.CLOUDEVENT.items() if name != "alertid"}
+    alerts = from_cloudevents(
+        [plain | {"source": source, "id": given_id} for source, given_id in pairs], MAPPING
+    )
+    assert len({alert["alert_id"] for alert in alerts}) == 2
+
+
+def test_an_id_of_usual_characters_stays_as_it_is() -> None:
+    plain = {name: value for name, value in examples.CLOUDEVENT.items() if name != "alertid"}
+    [alert] = from_cloudevents(plain | {"source": "/s?a=%20#f", "id": "7d1f/ü 1"}, MAPPING)
+    assert alert["alert_id"] == "/s?a=%20#f#7d1f/ü 1"
+
+
 @pytest.mark.parametrize("number", [0, 1, 7])
 def test_a_number_may_be_an_alert_s_id(number: int) -> None:
     plain = {name: value for name, value in examples.CLOUDEVENT.items() if name != "alertid"}
@@ -112,6 +132,29 @@ def test_a_number_may_be_an_alert_s_id(number: int) -> None:
 def test_which_event_of_the_alert_it_is(kind: str, said: dict[str, Any], expected: str) -> None:
     [alert] = from_cloudevents(event(type=kind, data=said), MAPPING)
     assert alert["event_type"] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "expected"),
+    [
+        ("com.example.door", {}, "com.example.door"),
+        ("com.example.door.resolved", {}, "com.example.door"),
+        ("com.example.door.Closed", {}, "com.example.door"),
+        ("com.example.door.opened", {}, "com.example.door"),
+        ("com.example.door.firing", {}, "com.example.door"),
+        ("com.example.door.escalated", {"event_type": "ESCALATED"}, "com.example.door"),
+        # The word that says no event, or another than the data, is one of the type.
+        ("com.example.door.ajar", {}, "com.example.door.ajar"),
+        ("com.example.door.ajar", {"event_type": "CLOSED"}, "com.example.door.ajar"),
+        ("com.example.door.closed", {"event_type": "OPEN"}, "com.example.door.closed"),
+        ("resolved", {}, "resolved"),
+        (".resolved", {}, ".resolved"),
+        ("com.example.door.resolved", {"alert_type": "door.resolved"}, "door.resolved"),
+    ],
+)
+def test_all_events_of_an_alert_have_one_type(kind: str, said: dict[str, Any], expected: str) -> None:
+    [alert] = from_cloudevents(event(type=kind, data=said), MAPPING)
+    assert alert["alert_type"] == expected
 
 
 @pytest.mark.parametrize(
