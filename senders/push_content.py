@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from senders.notes import Notes, links
 from senders.outcomes import Rejected
-from senders.text import body, json_length, one_line, title
+from senders.text import body, clip, json_length, one_line, title
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +47,7 @@ def fit(
     render: Callable[[str, str, Mapping[str, str | int]], bytes],
     limit: int,
 ) -> tuple[bytes, str | None]:
-    """The message as large as the provider takes it: the body is shortened first, then data left out.
+    """The message as large as the provider takes it, without data beside which MIN_BODY of the body has no room.
 
     Args:
         notification: gives title, body and data.
@@ -63,19 +63,26 @@ def fit(
     notes = Notes(notification)
     heading = notes.clip("title", title(notification), TITLE_LIMIT)
     words, extra = body(notification), data(notification, notes)
-    left_out: list[str] = []
     content = render(heading, words, extra)
-    if len(content) > limit:
-        room = max(MIN_BODY, json_length(words) - (len(content) - limit))
-        words = notes.clip("message", words, room, json_length)
-        content = render(heading, words, extra)
+    if len(content) <= limit:
+        return content, notes.detail
+    # What the body can give. It is cut when the data that stay are known, by what it must give beside them.
+    spare = json_length(words) - json_length(clip(words, MIN_BODY, json_length))
+    left_out: list[str] = []
     for name in sorted(extra, key=lambda name: -len(str(extra[name]))):
-        if len(content) <= limit:
+        if len(content) - spare <= limit:
             break
         left_out.append(name)
-        content = render(heading, words, {key: value for key, value in extra.items() if key not in left_out})
+        del extra[name]
+        content = render(heading, words, extra)
     if len(content) > limit:
-        raise Rejected("payload too large", f"{len(content)} bytes without data, of {limit} that are taken")
+        room = max(0, json_length(words) - (len(content) - limit))
+        words = notes.clip("message", words, room, json_length)
+        content = render(heading, words, extra)
+    if len(content) > limit:
+        raise Rejected(
+            "payload too large", f"{len(content)} bytes without body and data, of {limit} that are taken"
+        )
     if left_out:
         notes.add(f"left out: {', '.join(left_out)}")
     return content, notes.detail

@@ -20,15 +20,18 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes
+from hypothesis import strategies as st
 
 from receivers.keys import new_p256, pem, write_tls_files
 from senders.apns import ApnsSender
 from senders.base import Device
 from senders.push import ApnsCredentials, PushConfig
+from senders.push_content import MIN_BODY, fit
+from senders.text import body, clip, json_length
 from tests.unit.senders.support import client, loopback_settings, notification
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,6 +43,36 @@ IOS_TOKEN = "0f" * 32
 ANDROID_TOKEN = "dQw4w9WgXcQ:APA91bExample_Token-1"
 TOPIC = "org.example.app"
 ALL = PushConfig(all_users=True)
+
+#: Addresses of all lengths, some of which are too long for any push.
+LINKS = st.integers(20, 3000).map(lambda size: "https://example.org/".ljust(size, "a"))
+
+
+def well_fitted(
+    it: Notification[PushConfig], render: Callable[[str, str, Mapping[str, str | int]], bytes], limit: int
+) -> tuple[bytes, str | None]:
+    """What `fit` makes of it, which neither is too long nor lacks what would have had room."""
+    shown: list[tuple[str, str, dict[str, str | int]]] = []
+
+    def spy(title: str, body: str, data: Mapping[str, str | int]) -> bytes:
+        shown.append((title, body, dict(data)))
+        return render(title, body, data)
+
+    content, note = fit(it, spy, limit)
+    title, said, kept = shown[-1]
+    whole, given = body(it), shown[0][2]
+    assert content == render(title, said, kept)
+    assert len(content) <= limit
+    # The text has all the room that the data leave.
+    assert said == clip(whole, json_length(said) + limit - len(content), json_length)
+    # What was left out last had no room beside the shortest text, and the receipt names all of it.
+    lost = sorted((name for name in given if name not in kept), key=lambda name: -len(str(given[name])))
+    if lost:
+        last = {**kept, lost[-1]: given[lost[-1]]}
+        assert len(render(title, clip(whole, MIN_BODY, json_length), last)) > limit
+        assert f"left out: {', '.join(lost)}" in (note or "")
+    assert ("clipped" in (note or "")) or said == whole
+    return content, note
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -16,8 +16,16 @@ from senders.fcm import MAX_MESSAGE, MAX_TTL, FcmSender, message
 from senders.fcm_account import ServiceAccount, check_token_uri
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, TargetGone, Transient
 from senders.push import FcmCredentials, PushConfig
-from senders.push_content import fit
-from tests.unit.senders.push_support import ANDROID_TOKEN, LocalFcm, local_fcm, push, trust, until
+from tests.unit.senders.push_support import (
+    ANDROID_TOKEN,
+    LINKS,
+    LocalFcm,
+    local_fcm,
+    push,
+    trust,
+    until,
+    well_fitted,
+)
 from tests.unit.senders.support import client, loopback_settings, outcome
 
 if TYPE_CHECKING:
@@ -173,11 +181,17 @@ def test_the_ttl_ends_with_the_notification(seconds: int) -> None:
     assert ttl == f"{min(max(seconds, 0), MAX_TTL)}s"
 
 
-@given(text=st.text(max_size=6000) | st.text('🔥\\"\x00é', min_size=1000, max_size=3000))
-def test_the_message_fits_whatever_the_alert_says(text: str) -> None:
-    it = android(alert={"message": text, "device_id": text[:300], "alert_id": text[:3000]})
-    body, _ = fit(it, lambda *parts: message(it, *parts, now=datetime.now(UTC)), MAX_MESSAGE)
-    assert len(body) <= MAX_MESSAGE
+@given(
+    text=st.text(max_size=6000) | st.text('🔥\\"\x00é', min_size=1000, max_size=3000),
+    links=st.tuples(LINKS, LINKS),
+)
+def test_the_message_fits_whatever_the_alert_says(text: str, links: tuple[str, str]) -> None:
+    details = dict(zip(("url", "image_url"), links, strict=True))
+    it = android(
+        alert={"message": text, "device_id": text[:300], "alert_id": text[:3000], "details": details}
+    )
+    now = datetime.now(UTC)
+    body, _ = well_fitted(it, lambda *parts: message(it, *parts, now=now), MAX_MESSAGE)
     assert all(isinstance(value, str) for value in json.loads(body)["message"].get("data", {}).values())
 
 

@@ -19,9 +19,8 @@ from receivers.keys import b64url, new_p256, pem, raw_public_key, unb64url
 from senders.base import Device
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, TargetGone, Transient
 from senders.push import PushConfig, WebPushCredentials
-from senders.push_content import fit
 from senders.webpush import MAX_PLAINTEXT, Vapid, WebPushSender, payload
-from tests.unit.senders.push_support import push, trust
+from tests.unit.senders.push_support import LINKS, push, trust, well_fitted
 from tests.unit.senders.support import client, loopback_settings, receiving
 
 if TYPE_CHECKING:
@@ -179,12 +178,35 @@ async def test_what_has_expired_is_not_kept_by_the_service() -> None:
     assert service.requests[0].headers["ttl"] == "1"  # Edge's service refuses 0
 
 
-@given(text=st.text(max_size=5000) | st.text('🔥\\"\x00é', min_size=700, max_size=2000))
-def test_the_plaintext_fits_whatever_the_alert_says(text: str) -> None:
-    it = web(Browser().device("https://push.example.org"), alert={"message": text, "alert_id": text[:3000]})
-    plaintext, _ = fit(it, lambda *parts: payload(it, *parts), MAX_PLAINTEXT)
-    assert len(plaintext) <= MAX_PLAINTEXT
+@given(
+    text=st.text(max_size=5000) | st.text('🔥\\"\x00é', min_size=700, max_size=2000),
+    links=st.tuples(LINKS, LINKS),
+)
+def test_the_plaintext_fits_whatever_the_alert_says(text: str, links: tuple[str, str]) -> None:
+    details = dict(zip(("url", "image_url"), links, strict=True))
+    alert = {"message": text, "alert_id": text[:3000], "details": details}
+    it = web(Browser().device("https://push.example.org"), alert=alert)
+    plaintext, _ = well_fitted(it, lambda *parts: payload(it, *parts), MAX_PLAINTEXT)
     assert json.loads(plaintext)["title"]
+
+
+@pytest.mark.parametrize(
+    ("url", "image_url", "note"),
+    [
+        (600, 2000, "left out: image_url"),
+        (900, 1500, "left out: image_url"),
+        (900, 900, "clipped: message"),
+        (600, 600, None),
+    ],
+)
+def test_a_text_is_not_cut_for_data_that_are_left_out(url: int, image_url: int, note: str | None) -> None:
+    sizes = {"url": url, "image_url": image_url}
+    details = {name: "https://example.org/".ljust(size, "a") for name, size in sizes.items()}
+    text = "Person at the front door. " * 40
+    it = web(Browser().device("https://push.example.org"), alert={"message": text, "details": details})
+    plaintext, got = well_fitted(it, lambda *parts: payload(it, *parts), MAX_PLAINTEXT)
+    assert got == note
+    assert (json.loads(plaintext)["body"] == text.strip()) == (note != "clipped: message")
 
 
 async def test_a_shortened_body_is_said_in_the_receipt() -> None:
