@@ -19,7 +19,7 @@ from starlette.routing import Match
 
 from config.logging import get_logger
 from model.database import DATABASE_AWAY
-from model.problems import InvalidInput, Problem, path
+from model.problems import InvalidInput, Problem, path, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -133,14 +133,9 @@ def _parameters(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     # loc begins with where it stands: path, query.
-    problems = [Problem(path(each["loc"][1:]), _rule(each["msg"])) for each in error.errors()]
+    problems = [Problem(path(each["loc"][1:]), rule_of(each)) for each in error.errors()]
     detail = "a parameter of the path or the query is not what it must be"
     return problem(request.scope, 422, detail, extra={"errors": shown(problems)})
-
-
-def _rule(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
 
 
 def _missing(request: Request, error: Exception) -> Response:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 #: Problems of one object for which names are guessed.
 MAX_GUESSES = 20
 
+#: pydantic's names for a length that is wrong: the word for it, and the bound's name in the error's context.
+_LENGTHS = {
+    "too_short": ("least", "min_length"), "string_too_short": ("least", "min_length"),
+    "too_long": ("most", "max_length"), "string_too_long": ("most", "max_length"),
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -56,17 +62,31 @@ def problems_of(error: ValidationError, *, prefix: str = "", known: Iterable[str
         prefix: the path of the validated object within the whole input.
         known: the names of its fields, to guess what a typo meant.
     """
-    items = error.errors(include_input=False)
+    items = error.errors(include_url=False)
+    # pydantic counts the items that are right: a list is not too short for an item that has a problem of its own.
+    holders = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
+    items = [item for item in items if item["type"] != "too_short" or item["loc"] not in holders]
     # A guess is for the typos of a person: an object of ten thousand unknown names has none, and each costs time.
     guesses = list(known) if len(items) <= MAX_GUESSES else []
-    return [Problem(path(item["loc"], prefix), _rule(item, guesses)) for item in items]
+    return [Problem(path(item["loc"], prefix), rule_of(item, guesses)) for item in items]
 
 
-def _rule(item: Any, known: list[str]) -> str:
+def rule_of(item: Any, known: Sequence[str] = ()) -> str:
+    """What an item of pydantic's errors says must be.
+
+    Args:
+        item: of `errors()`; of its input the type is looked at.
+        known: names to guess from.
+    """
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(item["loc"][-1])[:255], known, n=1)
         return "no such field" + (f"; did you mean {near[0]}?" if near else "")
     if item["type"] == "missing":
         return "required"
+    if item["type"] in _LENGTHS:
+        word, bound = _LENGTHS[item["type"]]
+        unit = "item" if isinstance(item["input"], (list, tuple, set, frozenset, dict)) else "character"
+        number = item["ctx"][bound]
+        return f"must have at {word} {number} {unit}{'s' * (number != 1)}"
     message: str = item["msg"].removeprefix("Value error, ")
     return message[:1].lower() + message[1:]

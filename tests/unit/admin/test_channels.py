@@ -113,6 +113,13 @@ def test_what_is_wrong_with_a_channel_is_named(change: dict[str, Any], told: str
     assert any(line.startswith(told) for line in problems(channels.check_channel, HOOK | change))
 
 
+def test_one_mistake_is_one_problem() -> None:
+    mail = {"name": "mail", "channel_type": "email", "config": {"to": ["Ann <ann@example.org>"]}}
+    rule = "must be an address such as ops@example.org (international domains as xn--...)"
+    assert problems(channels.check_channel, mail) == [f"config.to[0]: {rule}"]
+    assert problems(channels.check_channel, HOOK | {"name": ""}) == ["name: must have at least 1 character"]
+
+
 @pytest.mark.usefixtures("db")
 def test_names_are_unique_within_a_tenant_only() -> None:
     channels.create_channel("acme", HOOK)
