@@ -155,9 +155,11 @@ def _jobs_of(alert: Unmatched, book: RuleBook, notified: LastNotified, now: date
         key = (alert.tenant_id, alert.alert_id, rule.channel_id)
         if rule.is_throttled(notified.get(key), now):
             continue
-        # The next event of the same alert in this batch is throttled by this one.
-        notified[key] = now
         channel = book.channels[rule.channel_id]
+        if channel[2] != PUSH:
+            # The next event of the same alert in this batch is throttled by this one. A push may still have to wait for
+            # the end of quiet hours, as model.jobs.notifies says.
+            notified[key] = now
         jobs[rule.channel_id] = job_row(
             runtime.settings, tenant_id=alert.tenant_id, sequence=alert.id, event=alert.event_type,
             payload=alert.payload, accepted_at=alert.accepted_at, channel=channel,

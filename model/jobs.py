@@ -153,10 +153,12 @@ def lease_end(settings: Settings, now: datetime) -> datetime:
 def notifies() -> Any:
     """The condition that a job uses up its channel's throttle: it reached somebody, or is about to.
 
-    One that failed does not, nor one that waits for the morning: what is worse than it must not wait with it.
+    One that failed does not, nor one that waits for the morning: what is worse than it must not wait with it. Nor does
+    a push that is still to be fanned out (PENDING): nobody knows yet whether it waits for the morning. A later event
+    takes the place of what is not sent by then.
     """
     moving = [DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.RETRYING]
     is_moving = fn.EXISTS(
         Delivery.select(SQL("1")).where((Delivery.job == Job.id) & Delivery.state.in_(moving))
     )
-    return (Job.delivered > 0) | (Job.state == JobState.PENDING) | (Job.finished_at.is_null() & is_moving)
+    return (Job.delivered > 0) | (Job.finished_at.is_null() & is_moving)

@@ -42,7 +42,7 @@ def _matched(chain: Chain, *alerts: dict[str, Any]) -> None:
     """Alerts whose push jobs wait for a worker; `chain.start()` brings one."""
     chain.stop()
     actors.match_rules.fn(list(chain.send(*alerts).ids))
-    assert {job.state for job in chain.jobs()} == {"PENDING"}
+    assert {job.state for job in chain.jobs() if job.alert_id == str(alerts[0]["alert_id"])} == {"PENDING"}
 
 
 def test_an_alert_whose_time_is_over_is_not_kept_for_the_morning(chain: Chain) -> None:
@@ -248,3 +248,23 @@ def test_what_waits_for_the_morning_uses_up_no_throttle(chain: Chain) -> None:
     # And now the channel was notified
     chain.send({"alert_id": 1, "event_type": "ESCALATED", "severity": 5}, {"alert_id": 2, "severity": 5})
     assert [line[0] for line in chain.settled()] == ["1", "1", "2"]
+
+
+def test_a_push_that_has_found_no_devices_yet_uses_up_no_throttle(chain: Chain) -> None:
+    # Given a throttled channel, whose user is not to be disturbed but by what is critical
+    events = ["OPEN", "ESCALATED", "CLOSED"]
+    chain.rule(chain.channel("phones", "push", all_users=True), deliver_on=events, throttle_minutes=10)
+    chain.device("alice")
+    chain.preferences("alice", **_quiet())
+    # When an alert opens and is closed in one call
+    chain.send({"alert_id": 1, "severity": 2}, {"alert_id": 1, "severity": 2, "event_type": "CLOSED"})
+    # Then she hears in the morning that it is closed
+    morning = [("OPEN", "SUPERSEDED"), ("CLOSED", "DEFERRED")]
+    chain.until(lambda: [line[1:4:2] for line in chain.lines()] == morning)
+    # And when one escalates while its OPEN waits to be fanned out
+    _matched(chain, {"alert_id": 2, "severity": 2})
+    actors.match_critical.fn(list(chain.send({"alert_id": 2, "severity": 5, "event_type": "ESCALATED"}).ids))
+    chain.start()
+    # Then she is woken
+    chain.until(lambda: ("2", "ESCALATED", "phones", "DELIVERED", None, 1) in chain.lines())
+    chain.settled()
