@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import bulk
 from model.database import database, execute_later, is_sqlite
+from model.order import SAME, behind_another, ended_by_later
 from model.states import FINAL_STATES, DeliveryState, JobState, Reason
 from model.tables import Delivery, Job
 
@@ -57,7 +58,7 @@ class Claim:
     Attributes:
         attempts: this attempt's number, from 1.
         lease_until: when the lease ends.
-        later: a later event of the same alert goes to the same channel.
+        later: a later event of the same alert ends it (model.order).
         earlier_under_way: an earlier event of it is being sent to the same target at this moment.
     """
 
@@ -108,13 +109,10 @@ def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> di
     return dict(rows)
 
 
-_SAME = "o.tenant_id = j.tenant_id AND o.alert_id = j.alert_id AND o.channel_id = j.channel_id"
-
-
 def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
     """Read what was claimed, but for what another worker has claimed since. Call it after the claim's commit.
 
-    Whether a later event exists, or an earlier one is under way, is asked only now: of two workers that claim
+    Whether a later event ends it, or an earlier one is under way, is asked only now: of two workers that claim
     two events of one alert at the same time, each has committed its claim before it looks for the other's, so
     at least one of them sees it. (Dekker's argument: raise the flag, then look.)
 
@@ -136,11 +134,12 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
     events = _events({row[1] for row in rows})
     # A job may have been deleted meanwhile, with its tenant: it takes no other's claims with it.
     mine = [row for row in rows if row[7] == claimed[row[0]] and row[1] in events]
-    behind = _behind_another([row[0] for row in mine if events[row[1]].has_earlier], now=now)
+    behind = behind_another([row[0] for row in mine if events[row[1]].has_earlier], now=now)
+    late = ended_by_later({row[0]: row[4] for row in mine if events[row[1]].has_later})
     moment, document = Job.accepted_at.python_value, Job.payload.python_value
     return [
         Claim(*(
-            *row[:8], moment(row[8]), moment(row[9]), *event.content, now, event.has_later, row[0] in behind,
+            *row[:8], moment(row[8]), moment(row[9]), *event.content, now, row[0] in late, row[0] in behind,
             *row[10:12], document(row[12]), bool(row[13]),
         ))
         for row, event in ((row, events[row[1]]) for row in mine)
@@ -152,7 +151,7 @@ def recheck(claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
 
     Call it after the claim's commit, as `load`; it costs one look-up a claim where the alert has no other event.
     """
-    others = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {_SAME} AND o.id <> j.id)"  # noqa: S608  # names are ours
+    others = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {SAME} AND o.id <> j.id)"  # noqa: S608  # names are ours
     sql = f"SELECT j.id FROM notification_jobs j WHERE {bulk.among('j.id')} AND {others}"  # noqa: S608  # as above
     with_others = {
         row[0]
@@ -180,7 +179,7 @@ class _Event(NamedTuple):
 
 def _events(job_ids: set[int]) -> dict[int, _Event]:
     """By job. An alert of a quarter of a megabyte to ten thousand phones is read once a message, not once a phone."""
-    other = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {_SAME} AND o.sequence"  # noqa: S608  # names are ours
+    other = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {SAME} AND o.sequence"  # noqa: S608  # names are ours
     rows = database.execute_sql(
         "SELECT j.id, j.alert_id, j.deliver_on_event, j.payload, j.severity, j.is_critical, j.accepted_at, "  # noqa: S608  # as above
         f"{other} < j.sequence), {other} > j.sequence) FROM notification_jobs j WHERE {bulk.among('j.id')}",
@@ -195,20 +194,6 @@ def _events(job_ids: set[int]) -> dict[int, _Event]:
         )
         for row in rows
     }
-
-
-def _behind_another(delivery_ids: Sequence[int], *, now: datetime) -> set[int]:
-    """Those to whose target an earlier event of their alert is being sent at this moment."""
-    if not delivery_ids:
-        return set()
-    rows = database.execute_sql(
-        "SELECT d.id FROM deliveries d JOIN notification_jobs j ON j.id = d.job_id "  # noqa: S608  # names are ours
-        f"WHERE {bulk.among('d.id')} AND EXISTS (SELECT 1 FROM notification_jobs o JOIN deliveries s "
-        f"ON s.job_id = o.id WHERE {_SAME} AND o.sequence < j.sequence AND s.device_id = d.device_id "
-        f"AND s.state = 'SENDING' AND s.lease_until > {bulk.placeholder()})",
-        (bulk.id_list(delivery_ids), _stored(now)),
-    ).fetchall()
-    return {row[0] for row in rows}
 
 
 def _stored(moment: datetime) -> Any:
@@ -354,22 +339,6 @@ def lock_rows(table: str, condition: str, ids: Iterable[int]) -> None:
 
 def _locked() -> str:
     return "" if is_sqlite() else "ORDER BY id FOR UPDATE"
-
-
-def earlier_jobs(job_ids: Sequence[int]) -> list[int]:
-    """The unfinished jobs for earlier events of these jobs' alerts on the same channels.
-
-    PostgreSQL is held to the unique index, one look-up a job: where it has no statistics yet, or old ones, a plain
-    join reads all unfinished jobs instead, which is most of them in a storm (measured: 84 us a notification, then 9).
-    """
-    earlier = f"{_SAME} AND o.sequence < j.sequence AND o.finished_at IS NULL"
-    source = (
-        f"notification_jobs o ON {earlier}"
-        if is_sqlite()
-        else f"LATERAL (SELECT o.id FROM notification_jobs o WHERE {earlier} OFFSET 0) o ON true"  # noqa: S608  # as above
-    )
-    sql = f"SELECT o.id FROM notification_jobs j JOIN {source} WHERE {bulk.among('j.id')} ORDER BY o.id"  # noqa: S608  # as above
-    return [row[0] for row in database.execute_sql(sql, (bulk.id_list(job_ids),)).fetchall()]
 
 
 def conservation(tenant_id: str | None = None) -> dict[str, int]:

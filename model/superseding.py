@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from model import bulk
 from model.database import database, transaction
-from model.ledger import Ended, count, earlier_jobs, lock_jobs, lock_rows
+from model.ledger import Ended, count, lock_jobs, lock_rows
+from model.order import earlier_jobs, ended_by_later
 from model.states import DeliveryState, Reason
 from model.tables import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
 
@@ -28,6 +29,10 @@ class Superseded(NamedTuple):
     jobs: list[Ended]
 
 
+#: What waits to be sent.
+_WAITS = "state IN ('PENDING', 'RETRYING', 'DEFERRED')"
+
+
 def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> Superseded:
     """End what still waits to be sent for earlier events of these jobs' alerts on the same channels.
 
@@ -35,17 +40,29 @@ def supersede_earlier(job_ids: Sequence[int], *, now: datetime) -> Superseded:
     retry. So would the worker of anything else: this only ends it sooner, in a transaction of its own, so that
     two fan-outs whose alerts cross hold no jobs that the other one wants.
     """
-    waiting = earlier_jobs(job_ids) if job_ids else []
+    waiting = earlier_jobs(job_ids) if job_ids else {}
     if not waiting:
         return Superseded(Counter(), [])
-    untouched = f"{bulk.among('job_id')} AND state IN ('PENDING', 'RETRYING', 'DEFERRED')"
+    untouched = f"{bulk.among('job_id')} AND {_WAITS}"
     with transaction():
         lock_jobs(waiting)
         lock_rows("deliveries", untouched, waiting)
-        ended = database.execute_sql(
-            f"UPDATE deliveries SET state = 'SUPERSEDED', reason = '{Reason.LATER_EVENT}', sweep_at = NULL, "  # noqa: S608  # names are ours
-            f"finished_at = {bulk.placeholder()} WHERE {untouched} RETURNING job_id, sender",
-            (Delivery.finished_at.db_value(now), bulk.id_list(waiting)),
-        ).fetchall()
+        ended = _end(untouched, [job_id for job_id, ends in waiting.items() if ends], now)
+        if partly := [job_id for job_id, ends in waiting.items() if not ends]:
+            sql = f"SELECT id, device_id FROM deliveries WHERE {untouched}"  # noqa: S608  # names are ours
+            devices = dict(database.execute_sql(sql, (bulk.id_list(partly),)).fetchall())
+            ended += _end(f"{bulk.among('id')} AND {_WAITS}", ended_by_later(devices), now)
         jobs = count(Counter((job_id, DeliveryState.SUPERSEDED) for job_id, _ in ended), now=now)
     return Superseded(Counter(sender for _, sender in ended), jobs)
+
+
+def _end(condition: str, ids: Collection[int], now: datetime) -> list[tuple[int, str]]:
+    """End deliveries; the job id and the sender of each."""
+    if not ids:
+        return []
+    sql = (
+        f"UPDATE deliveries SET state = 'SUPERSEDED', reason = '{Reason.LATER_EVENT}', next_attempt_at = NULL, "  # noqa: S608  # names are ours
+        f"sweep_at = NULL, finished_at = {bulk.placeholder()} WHERE {condition} RETURNING job_id, sender"
+    )
+    params = (Delivery.finished_at.db_value(now), bulk.id_list(ids))
+    return list(database.execute_sql(sql, params).fetchall())

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from prometheus_client import REGISTRY
 
 import actors
@@ -17,8 +18,6 @@ from model.tables import Channel, RoutingRule
 from receivers import Answer
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.integration.chain.conftest import Chain
 
 EVENTS = ["OPEN", "ACKNOWLEDGED", "ESCALATED", "CLOSED"]
@@ -74,6 +73,32 @@ def _superseded() -> Counter[str]:
             elif sample.name == "tocsin_push_dispatch_devices" and labels["status"] == "SUPERSEDED":
                 numbers[labels["platform"]] += int(sample.value)
     return numbers
+
+
+@pytest.mark.parametrize("action", ["skip", "defer"])
+@pytest.mark.parametrize("chain", [{"retry_min_backoff": 1.0}], indirect=True)
+def test_what_quiet_hours_hold_back_ends_no_critical_push(chain: Chain, action: str) -> None:
+    # Given a user in quiet hours, and a critical OPEN that the push service refused for now
+    chain.rule(chain.channel("phones", "push", all_users=True), deliver_on=EVENTS)
+    phone = chain.device("alice")
+    chain.preferences(
+        "alice", quiet_hours_enabled=True, quiet_hours_start="00:00", quiet_hours_end="24:00",
+        quiet_hours_action=action,
+    )  # fmt: skip
+    chain.far.apns.script(phone.token, [Answer(503)])
+    chain.send({"alert_id": 1, "severity": 5})
+    chain.until(lambda: [line[3] for line in chain.lines()] == ["RETRYING"])
+    # When later events come that are not critical, so that she does not hear of them now
+    held = "DEFERRED" if action == "defer" else "SUPPRESSED"
+    chain.send({"alert_id": 1, "event_type": "ACKNOWLEDGED"})
+    chain.until(lambda: [line[3] for line in chain.lines()[1:]] == [held])
+    chain.send({"alert_id": 1, "event_type": "ESCALATED"})
+    # Then she hears of the first one
+    assert chain.settled()[0] == ("1", "OPEN", "phones", "DELIVERED", None, 2)
+    # And once it is closed, of no other
+    chain.send({"alert_id": 1, "event_type": "CLOSED"})
+    ended = "SUPERSEDED" if action == "defer" else "SUPPRESSED"
+    chain.until(lambda: [line[3] for line in chain.lines()] == ["DELIVERED", ended, ended, held])
 
 
 def test_closed_waits_for_an_open_that_is_being_sent(chain: Chain) -> None:

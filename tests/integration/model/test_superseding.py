@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from model import ledger, superseding
 from model.database import connection, transaction
 from model.states import DeliveryState as S
 from model.states import JobState, Reason
-from model.tables import Delivery, Job
+from model.tables import NO_DEVICE, Delivery, Job
 from tests.support.database import NOW, make_deliveries, make_job, make_tenant, open_test_database
 
 
@@ -23,7 +24,10 @@ def test_a_later_event_ends_what_waits_of_the_earlier_ones_and_nothing_else() ->
     # Given an earlier event with a delivery in each state, and others that must stay as they are
     opened = make_job(sequence=1, targets=5, delivered=1)
     states = [S.PENDING, S.RETRYING, S.DEFERRED, S.SENDING, S.DELIVERED]
-    ids = [make_deliveries(opened, 1, state=state, device_id=n)[0] for n, state in enumerate(states)]
+    ids = [
+        make_deliveries(opened, 1, state=state, device_id=n, next_attempt_at=NOW)[0]
+        for n, state in enumerate(states)
+    ]
     acknowledged = make_job(sequence=2, deliver_on_event="ACKNOWLEDGED")
     make_deliveries(acknowledged, 1, sender="apns")
     others = [make_job(sequence=1, alert_id="other"), make_job(sequence=1, channel_id=2)]
@@ -39,7 +43,8 @@ def test_a_later_event_ends_what_waits_of_the_earlier_ones_and_nothing_else() ->
     found = [Delivery.get_by_id(id_) for id_ in ids]
     assert [delivery.state for delivery in found] == [S.SUPERSEDED] * 3 + [S.SENDING, S.DELIVERED]
     assert all(
-        d.reason == Reason.LATER_EVENT and d.finished_at == NOW and d.sweep_at is None for d in found[:3]
+        (d.reason, d.finished_at, d.next_attempt_at, d.sweep_at) == (Reason.LATER_EVENT, NOW, None, None)
+        for d in found[:3]
     )
     assert [(job.job_id, job.state) for job in ended.jobs] == [(acknowledged, JobState.SUPERSEDED)]
     assert ended.deliveries == {"webhook": 3, "apns": 1}
@@ -49,6 +54,52 @@ def test_a_later_event_ends_what_waits_of_the_earlier_ones_and_nothing_else() ->
     # And once more changes nothing
     with transaction():
         assert superseding.supersede_earlier([closed], now=NOW) == (Counter(), [])
+
+
+#: What became of an escalation's push to a device, if there is one, and whether it ends the earlier event's push to
+#: the same: an ordinary one, and a critical one.
+ESCALATED: list[tuple[S | None, bool, bool]] = [
+    (S.PENDING, True, True),
+    (S.SENDING, True, True),
+    (S.RETRYING, True, True),
+    (S.DELIVERED, True, True),
+    (S.FAILED, True, True),
+    (S.DEFERRED, True, False),
+    (S.SUPPRESSED, False, False),
+    (S.SUPERSEDED, False, False),
+    (None, False, False),
+]
+
+
+@pytest.mark.usefixtures("acme")
+@pytest.mark.parametrize("is_critical", [False, True])
+@pytest.mark.parametrize("event", ["ESCALATED", "CLOSED"])
+def test_a_push_is_ended_by_what_reaches_the_same_device_or_by_the_end(
+    event: str, *, is_critical: bool
+) -> None:
+    # Given an OPEN to devices and, of a former channel, to none, and a later event with other fates at each device
+    more: dict[str, Any] = {"channel_type": "push", "targets": len(ESCALATED) + 1}
+    opened = make_job(sequence=1, is_critical=is_critical, **more)
+    later = make_job(sequence=2, deliver_on_event=event, **more)
+    make_job(sequence=3, deliver_on_event="ACKNOWLEDGED", channel_type="push", state="PENDING", targets=0)
+    ids = make_deliveries(opened, len(ESCALATED), is_critical=is_critical)
+    (to_channel,) = make_deliveries(opened, 1, device_id=NO_DEVICE, is_critical=is_critical)
+    for device_id, (state, *_) in enumerate(ESCALATED, start=1):
+        if state is not None:
+            make_deliveries(later, 1, state=state, device_id=device_id)
+    ends = {number for number, (_, *how) in zip(ids, ESCALATED, strict=True) if how[is_critical]}
+    ends = {*(ids if event == "CLOSED" else ends), to_channel}
+
+    # When OPEN is claimed, Then what the later event ends knows of it
+    claimed = ledger.claim([*ids, to_channel], now=NOW, lease=timedelta(minutes=1))
+    assert {claim.delivery_id for claim in ledger.load(claimed, now=NOW) if claim.later} == ends
+
+    # And when it waits again, the later event ends just that
+    Delivery.update(state=S.RETRYING, lease_until=None).where(Delivery.job == opened).execute()
+    with transaction():
+        assert superseding.supersede_earlier([later], now=NOW).deliveries == {"webhook": len(ends)}
+    ended = Delivery.select().where((Delivery.job == opened) & (Delivery.state == S.SUPERSEDED))
+    assert {delivery.id for delivery in ended} == ends
 
 
 def test_workers_that_claim_and_supersede_the_same_deliveries_do_not_block_each_other(
