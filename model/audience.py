@@ -9,7 +9,7 @@ from peewee import JOIN
 from pydantic import ValidationError
 
 from config.logging import get_logger
-from model.database import tuples
+from model.database import among, tuples
 from model.preferences import DELIVER, Preference, Verdict
 from model.states import Reason
 from model.tables import Delivery, Device, PreferenceRow
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from model.tables import Job
 
 log = get_logger(__name__)
-
-#: Users of one query: well below SQLite's limit of 32,766 parameters.
-USERS = 10_000
 
 DEVICE_DISABLED = Verdict("suppress", Reason.DEVICE_DISABLED)
 
@@ -142,17 +139,10 @@ def targets(
 
 
 def _directory(tenant_id: str, users: set[str] | None) -> dict[str, _User]:
-    """Users with devices, with their preferences, from one query for each ten thousand users."""
-    if users is None:
-        return _read(tenant_id, None)
-    ordered = sorted(users)
-    directory: dict[str, _User] = {}
-    for start in range(0, len(ordered), USERS):
-        directory |= _read(tenant_id, ordered[start : start + USERS])
-    return directory
+    """Users with devices, with their preferences.
 
-
-def _read(tenant_id: str, users: list[str] | None) -> dict[str, _User]:
+    One query, however many users: a device that changed hands between two of them would be found twice, or not at all.
+    """
     query = (
         Device.select(
             Device.user_id,
@@ -171,7 +161,7 @@ def _read(tenant_id: str, users: list[str] | None) -> dict[str, _User]:
         .order_by(Device.id)
     )
     if users is not None:
-        query = query.where(Device.user_id.in_(users))
+        query = query.where(among(Device.user_id, users))
     directory: dict[str, _User] = {}
     for user_id, device_id, platform, disabled_at, name, preferences in tuples(query):
         user = directory.get(user_id)

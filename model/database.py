@@ -181,10 +181,15 @@ def is_sqlite() -> bool:
     return isinstance(database.obj, SqliteDatabase)
 
 
-def among(field: Any, ids: Iterable[int]) -> Any:
-    """Whether a field of a Peewee query is one of these ids, in one array: a hundred parameters cost it 1 ms."""
+def among(field: Any, ids: Iterable[int | str]) -> Any:
+    """Whether a field of a Peewee query is one of these ids, in one parameter: a hundred of them cost it 1 ms.
+
+    And SQLite takes no more than 32,766, while ids may be as many as there are.
+    """
     found = list(ids)
-    return field.in_(found) if is_sqlite() else field == fn.ANY(Value(found, unpack=False))
+    if is_sqlite():
+        return field.in_(SQL("(SELECT value FROM json_each(?))", (orjson.dumps(found).decode(),)))
+    return field == fn.ANY(Value(found, converter=False, unpack=False))
 
 
 @contextmanager

@@ -12,8 +12,9 @@ import pytest
 
 import actors
 from admin.replay import Filter, replay
+from model import audience
 from model.database import connection, database, utcnow
-from model.tables import Channel, Delivery, Job
+from model.tables import Channel, Delivery, Device, Job
 from receivers import Answer
 from tests.integration.chain.conftest import TENANT
 from tests.support.database import lose_key
@@ -228,6 +229,31 @@ def test_large_audiences_take_turns_and_critical_alerts_take_none(
     # Then the two come one after the other, and the critical one beside them
     assert [line[3] for line in chain.settled()] == ["DELIVERED"] * 6
     assert {True, False} in together
+
+
+def test_a_phone_that_changes_hands_meanwhile_is_one_target(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a channel with more users than SQLite takes parameters, and two phones
+    users = ["alice", *(f"u{number}" for number in range(33_000)), "zoe"]
+    chain.rule(chain.channel("phones", "push", user_ids=users))
+    phone = chain.device("alice")
+    chain.device("zoe")
+    # When an alert comes, and one of them changes hands as soon as somebody has read who has it
+    read = audience._preference
+
+    def moves(*of: Any) -> Any:
+        Device.update(user_id="zoe").where(Device.id == phone.id).execute()
+        return read(*of)
+
+    monkeypatch.setattr(audience, "_preference", moves)
+    chain.send({"alert_id": 1})
+    # Then each is a target once, and the job ends
+    assert sorted(line[3:5] for line in chain.settled()) == [
+        ("DELIVERED", None),
+        ("FAILED", "device_deleted"),
+    ]
+    assert [(job.state, job.targets) for job in chain.jobs()] == [("PARTIAL", 2)]
 
 
 def test_what_waits_for_the_morning_uses_up_no_throttle(chain: Chain) -> None:
