@@ -1,7 +1,8 @@
 """A tenant's rules, compiled once for each version of them.
 
 `tenants.version` grows with every change of a rule or channel (triggers see to it, so that no writer can
-forget), and one small read tells whether the compiled form still holds.
+forget), and one small read tells whether the compiled form still holds. A tenant that was deleted and set up again in
+the same way has the same number, hence `tenants.created_at` beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from model.tables import Channel, RoutingRule, Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
+
+#: tenants.created_at and tenants.version.
+Version = tuple["datetime", int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class RuleBook:
         index: finds the rules that are worth a look.
     """
 
-    version: int
+    version: Version
     rules: tuple[Rule, ...]
     channels: dict[int, tuple[int, str, str]]
     index: RuleIndex
@@ -54,8 +59,9 @@ def rulebooks(tenant_ids: Iterable[str]) -> dict[str, RuleBook]:
     """The books of some tenants, read anew where their version has changed."""
     wanted = sorted(set(tenant_ids))
     books = {}
-    versions = Tenant.select(Tenant.tenant_id, Tenant.version).where(Tenant.tenant_id.in_(wanted))
-    for tenant_id, version in tuples(versions):
+    query = Tenant.select(Tenant.tenant_id, Tenant.created_at, Tenant.version)
+    for tenant_id, created_at, number in tuples(query.where(Tenant.tenant_id.in_(wanted))):
+        version = created_at, number
         book = _books.get(tenant_id)
         if book is None or book.version != version:
             book = _read(tenant_id, version)
@@ -70,7 +76,7 @@ def forget() -> None:
     _books.clear()
 
 
-def _read(tenant_id: str, version: int) -> RuleBook:
+def _read(tenant_id: str, version: Version) -> RuleBook:
     channels: dict[int, Any] = {
         row[0]: row
         for row in tuples(

@@ -14,8 +14,9 @@ from prometheus_client import REGISTRY
 import actors
 from actors.broker import runtime
 from model.database import connection
-from model.tables import Channel, RoutingRule
+from model.tables import Channel, RoutingRule, Tenant
 from receivers import Answer
+from tests.integration.chain.conftest import TENANT
 
 if TYPE_CHECKING:
     from tests.integration.chain.conftest import Chain
@@ -219,6 +220,23 @@ def test_a_rule_changed_by_anybody_is_seen_by_the_next_alert(chain: Chain) -> No
     chain.send({"alert_id": 3})
     assert [line[0] for line in chain.settled()] == ["1"]
     assert runtime.settings is chain.settings
+
+
+def test_a_tenant_that_is_deleted_and_set_up_again_has_its_new_rules(chain: Chain) -> None:
+    chain.rule(chain.channel("hook"))
+    chain.send({"alert_id": 1})
+    chain.settled()
+    # Given a tenant that somebody deletes beside running workers, and sets up in the same way
+    with connection():
+        former = Tenant.get().version
+        Tenant.delete().execute()
+        Tenant.create(tenant_id=TENANT)
+    chain.rule(chain.channel("hook"))
+    with connection():
+        assert Tenant.get().version == former
+    # When an alert comes, then it goes to the channel that there is
+    chain.send({"alert_id": 2})
+    assert chain.settled() == [("2", "OPEN", "hook", "DELIVERED", None, 1)]
 
 
 def test_events_that_are_matched_at_the_same_time_throttle_each_other(
