@@ -80,16 +80,16 @@ class Pulse:
         if len(self) >= STREAMS:
             raise FullError
         changed = asyncio.Event()
-        self._listeners.setdefault(tenant_id, set()).add(changed)
-        if tenant_id not in self._seen:
-            # Before the greeting, upon which the page looks for itself: nothing falls in between.
-            with contextlib.suppress(*DATABASE_AWAY):
-                self._seen[tenant_id] = await to_thread.run_sync(self._look, tenant_id)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + lifetime
-        try:
+        self._listeners.setdefault(tenant_id, set()).add(changed)
+        try:  # from here on it is counted, and its page may go at any moment
+            if tenant_id not in self._seen:
+                # Before the greeting, upon which the page looks for itself: nothing falls in between.
+                with contextlib.suppress(*DATABASE_AWAY):
+                    self._seen[tenant_id] = await to_thread.run_sync(self._look, tenant_id)
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._run())
             yield b"retry: 2000\nevent: hello\ndata: {}\n\n"
             while loop.time() < ends_at and not self._is_stopping():
                 try:

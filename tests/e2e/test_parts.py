@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -381,4 +382,23 @@ async def test_a_stream_ends_so_that_its_key_is_looked_at_again() -> None:
     pulse = Pulse(lambda: False, look=_Database().look, pause=0.01)
     parts = [part async for part in pulse.listen("acme", lifetime=0)]
     assert len(parts) == 1
+    await pulse.close()
+
+
+async def test_a_page_that_goes_while_the_first_look_is_under_way_is_not_counted() -> None:
+    looking, go_on = threading.Event(), threading.Event()
+
+    def look(_tenant_id: str) -> tuple[object, ...]:
+        looking.set()
+        go_on.wait(5)
+        return ()
+
+    pulse = Pulse(lambda: False, look=look, pause=0.01)
+    listener = asyncio.create_task(_next(pulse.listen("acme")))
+    assert await asyncio.to_thread(looking.wait, 5)
+    listener.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await listener
+    assert len(pulse) == 0
     await pulse.close()
