@@ -9,15 +9,47 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from fastapi import Request  # noqa: TC002  # FastAPI reads it at run time
+
+from api.body import JSON, Body, TypedBody
 from model.problems import InvalidInput, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from starlette.datastructures import Headers
+
+#: An event in structured mode, and a batch.
+EVENT, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
+
 PREFIX = "ce-"
 
 #: These are the body and its Content-Type, and no headers (section 3.1.3).
 _NOT_HEADERS = frozenset({"data", "data_base64", "datacontenttype"})
+
+
+class EventBody(TypedBody):
+    """The dependency that reads an event. Data in binary mode may be of any type in JSON, or not there at all."""
+
+    def __init__(self) -> None:
+        super().__init__(EVENT, BATCH, JSON)
+
+    def takes(self, media_type: str, headers: Headers) -> bool:
+        """The types above and, in binary mode, those that end in +json (RFC 6839 section 3.1) or none."""
+        if super().takes(media_type, headers):
+            return True
+        return is_binary(headers) and (not media_type or media_type.endswith("+json"))
+
+    async def __call__(self, request: Request) -> Body:
+        """Read it.
+
+        Raises:
+            ProblemError: 400, 408, 413, or 415, also for data that do not say what they are.
+        """
+        given = await super().__call__(request)
+        if given.content and not given.media_type:
+            raise self.refusal()
+        return given
 
 
 def is_binary(headers: Mapping[str, str]) -> bool:

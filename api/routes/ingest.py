@@ -11,10 +11,10 @@ from actors.handing import batches
 from actors.intake import MAX_ALERTS
 from api import examples
 from api.auth import Ingester  # noqa: TC001  # FastAPI reads it at run time
-from api.body import JSON, Body, JsonBody, TypedBody
+from api.body import JSON, Body, JsonBody
 from api.describe import WITH_BODY, answer, body
 from api.ingest.alertmanager import from_alertmanager
-from api.ingest.binary import from_headers, is_binary
+from api.ingest.binary import BATCH, EVENT, EventBody, from_headers, is_binary
 from api.ingest.cloudevents import from_cloudevents
 from api.ingest.grafana import from_grafana
 from api.ingest.mapping import DEFAULT_SEVERITY, Mapping, parse_severities
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 router = APIRouter(prefix="/v1/ingest", tags=["ingest"], route_class=Call)
-
-EVENT, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 
 _ACCEPTED = answer(202, "They are committed.", "Accepted", {"accepted": 1, "duplicates": 0})
 _OBJECT: dict[str, Any] = {"type": "object"}
@@ -159,10 +157,12 @@ async def grafana(request: Request, caller: Ingester, given: JsonBody, wanted: _
 async def cloudevents(
     request: Request,
     caller: Ingester,
-    given: Annotated[Body, Depends(TypedBody(EVENT, BATCH, JSON))],
+    given: Annotated[Body, Depends(EventBody())],
     wanted: _Mapped,
 ) -> Json:
     """An event in structured mode, a batch, or an event in binary mode: `ce-` headers and its data. Role: ingest.
+
+    Data in binary mode may be of any type that ends in `+json`, too; without data there need be no Content-Type.
 
     An event is an alert of its own by `source` and `id`. Several events of one alert name it by the extension attribute
     `alertid`; a type that ends in `.resolved`, `.closed`, `.cleared` or `.recovered` closes it.

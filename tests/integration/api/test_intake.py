@@ -191,6 +191,8 @@ def test_a_mapping_in_the_producer_s_url(sqlite_api: Api) -> None:
         ("application/cloudevents-batch+json", examples.CLOUDEVENT, 422),
         ("application/cloudevents-batch+json", [], 202),
         ("text/plain", examples.CLOUDEVENT, 415),
+        ("application/vnd.acme+json", examples.CLOUDEVENT, 415),
+        ("", examples.CLOUDEVENT, 415),
     ],
 )
 def test_cloudevents_by_media_type(sqlite_api: Api, media_type: str, document: Any, status: int) -> None:
@@ -213,9 +215,19 @@ BINARY = {
 }
 
 
-@pytest.mark.parametrize("data", [b'{"message": "Water"}', b"[1, 2]", b""])
-def test_a_cloudevent_in_binary_mode(sqlite_api: Api, data: bytes) -> None:
-    answer = sqlite_api.call("POST", "/v1/ingest/cloudevents", content=data, headers=BINARY)
+@pytest.mark.parametrize(
+    ("data", "media_type"),
+    [
+        (b'{"message": "Water"}', "application/json"),
+        (b"[1, 2]", "application/vnd.acme+json; v=2"),
+        (b"", "application/json"),
+        (b"", None),
+    ],
+)
+def test_a_cloudevent_in_binary_mode(sqlite_api: Api, data: bytes, media_type: str | None) -> None:
+    attributes = {name: value for name, value in BINARY.items() if name != "Content-Type"}
+    headers = attributes | ({"Content-Type": media_type} if media_type else {})
+    answer = sqlite_api.call("POST", "/v1/ingest/cloudevents", content=data, headers=headers)
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "duplicates": 0})
     alert = sqlite_api.get("/v1/alerts")["items"][0]
     assert (alert["alert_id"], alert["device_id"], alert["severity"]) == ('water "2', "Küche 2", 4)
@@ -231,6 +243,8 @@ def test_a_cloudevent_in_binary_mode(sqlite_api: Api, data: bytes) -> None:
         ({"ce-id": ""}, 422),
         ({"ce-extension": "%00"}, 422),
         ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": ""}, 415),
+        ({"Content-Type": "application/vnd.acme+json; charset=latin-1"}, 415),
     ],
 )
 def test_what_is_no_event_in_binary_mode(sqlite_api: Api, changes: dict[str, str], status: int) -> None:
