@@ -16,6 +16,7 @@ from api.limits import Buckets, Limits
 from api.middleware import RequestContext
 from api.responses import Json
 from api.routes import alerts, channels, health, ingest, jobs, rules, users
+from api.waiting import Waiting
 from api.work import FEWEST, INTAKE, PROBES, PUBLISHERS, TESTERS, Workshop
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def create_app(settings: Settings, *, limits: Limits | None = None, worker: Work
     app.state.worker = worker
     app.state.buckets = Buckets(limits.rate, limits.burst)
     app.state.failures = Buckets(limits.failures, limits.failure_burst)
+    app.state.waiting = Waiting()
+    # Whoever runs the server puts here what knows that it is about to end, which must not wait for streams and waiters.
+    app.state.is_stopping = lambda: False
     app.state.broker_probe = health.BrokerProbe(settings)
     problems.add_handlers(app)
     app.add_middleware(RequestContext)

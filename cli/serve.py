@@ -83,7 +83,7 @@ def serve(
             # must not end the process before the worker has.
             signal.signal(number, lambda *_: None)
         server = uvicorn.Server(config)
-        # Streams of live pages end with the server, which else waits for them as long as it may.
+        # Streams of live pages and waits for results end with the server, which else waits for them as long as it may.
         app.state.is_stopping = lambda: server.should_exit
         server.run(sockets=[listener])
     return OK

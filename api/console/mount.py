@@ -32,9 +32,8 @@ class _Static(StaticFiles):
 def add_to(app: FastAPI) -> None:
     """Add pages, files, what they share, and a page for addresses at which there is nothing.
 
-    Streams of live pages end when `app.state.is_stopping` says so: whoever runs the server puts there what knows.
+    Streams of live pages end when `app.state.is_stopping` says so.
     """
-    app.state.is_stopping = lambda: False
     app.state.console_overview = Overview()
     app.state.console_dead_letters = DeadLetters(app.state.settings)
     app.state.console_pulse = Pulse(lambda: bool(app.state.is_stopping()))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from actors import dispatch_to_user, wait_for_result
+from actors import dispatch_to_user
 from admin import users
 from api import examples
 from api.auth import Administrator, Ingester, Reader  # noqa: TC001  # FastAPI reads it at run time
@@ -29,8 +27,6 @@ router = APIRouter(prefix="/v1/users/{user_id:rest}", tags=["users"], route_clas
 
 #: Seconds that a caller may wait for a result: shorter than what proxies wait for us.
 LONGEST_WAIT = 55
-#: Seconds between two looks, growing from one to the other.
-FIRST_LOOK, LAST_LOOK = 0.02, 0.5
 
 
 @router.get(
@@ -115,12 +111,15 @@ async def notify(
 ) -> Json:
     """Send to all of a user's devices, no rule needed; the user's preferences decide as ever.
 
-    With `wait` the answer is the DispatchResult if the job ends in time, and 202 if it goes on. Role: ingest.
+    With `wait` the answer is the DispatchResult if the job ends in time, and 202 if it goes on: at once where 30 of
+    this key wait, or 200 in all, or when the server is about to end. Role: ingest.
     """
     job_id = await accepting(request, _dispatch, caller.tenant_id, user_id, given)
-    result = await _result(request, job_id, min(wait, LONGEST_WAIT)) if wait else None
-    if result is not None:
-        return Json({"job_id": job_id, **result})
+    if wait:
+        waiting = request.app.state.waiting
+        result = await waiting.result(request, caller, job_id, min(wait, LONGEST_WAIT))
+        if result is not None:
+            return Json({"job_id": job_id, **result})
     return Json({"job_id": job_id}, status_code=202, headers={"Location": f"/v1/jobs/{job_id}"})
 
 
@@ -133,15 +132,3 @@ def _dispatch(tenant_id: str, user_id: str, given: Body) -> int:
     ):
         raise InvalidInput([Problem("notification_id", "must be a string of 1 to 255 characters")])
     return dispatch_to_user(user_id, notification, tenant_id=tenant_id, notification_id=notification_id)
-
-
-async def _result(request: Request, job_id: int, wait: float) -> dict[str, Any] | None:
-    """The job's result once it has ended, or None. Between two looks it holds no thread."""
-    deadline = time.monotonic() + wait
-    pause = FIRST_LOOK
-    while True:
-        result = await accepting(request, wait_for_result, job_id, timeout=0)
-        if result is not None or time.monotonic() + pause > deadline:
-            return result
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.5, LAST_LOOK)

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +165,32 @@ def test_with_json_every_line_is_json_whatever_the_settings_say(tmp_path: Path) 
         # Then the log has the request, and nothing is in words
         lines = [json.loads(line) for line in server.text().splitlines()]
     assert any("/v1/jobs" in str(line) for line in lines[1:])
+
+
+def test_who_waits_for_a_result_is_told_at_once_that_the_server_ends(tmp_path: Path) -> None:
+    with served(tmp_path, {}) as server, ThreadPoolExecutor(1) as caller:
+        # Given a user who sleeps, and a caller who waits for what is kept for the morning
+        server.use(server.key() or "")
+        asleep = {
+            "quiet_hours_enabled": True, "quiet_hours_start": "00:00", "quiet_hours_end": "24:00",
+            "quiet_hours_action": "defer",
+        }  # fmt: skip
+        assert server.client.put("/v1/users/alice/preferences", json=asleep).status_code == 200
+        phone = {"platform": "android", "token": "a" * 100}
+        assert server.client.post("/v1/users/alice/devices", json=phone).status_code == 200
+        path = "/v1/users/alice/notify?wait=55"
+        answer = caller.submit(server.client.post, path, json={"message": "hello"})
+        wait_until(
+            lambda: bool(server.client.get("/v1/jobs").json()["items"]),
+            SECONDS,
+            "the job",
+            describe=server.text,
+        )
+        # When the server is to end, then it answers, and need not break anything off
+        began = time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - began < 8
+        assert (answer.result().status_code, set(answer.result().json())) == (202, {"job_id"})
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
