@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -45,18 +46,31 @@ WORTH = timedelta(minutes=10)
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A test that is to be made.
+
+    Attributes:
+        name: the channel's.
+        devices: those of a push channel's users; of any other channel None.
+    """
+
+    name: str
+    channel: ChannelRef
+    devices: Sequence[base.Device] | None
+
+
 def test_channel(tenant_id: str, reference: str | int, *, runtime: Runtime) -> dict[str, Any]:
-    """Send a test to a channel, or to every device of a push channel's users.
+    """Send a test to a channel, or to every device of a push channel's users. As `prepare` and `make`."""
+    return runtime.run(make(prepare(tenant_id, reference), runtime))
+
+
+def prepare(tenant_id: str, reference: str | int) -> Trial:
+    """What a test needs of the database.
 
     Args:
         tenant_id: whose channel.
         reference: its name or id.
-        runtime: a started runtime: the senders and the loop they live on.
-
-    Returns:
-        `status` ok or failed, `outcome` (ok, transient, rejected, target_gone, misconfigured, not_configured,
-        internal, no_devices), `latency_ms`, `provider_response` with `code`, `detail` and `provider_id`; of a
-        push channel also `devices`, the same for each, and of all of them together the first that failed.
 
     Raises:
         LookupError: this tenant has no such channel.
@@ -66,14 +80,29 @@ def test_channel(tenant_id: str, reference: str | int, *, runtime: Runtime) -> d
         found = channels_of([channel.id])[channel.id]
         # Whom a push channel names that cannot be read, nobody knows: that is the answer then.
         is_push = found.channel_type == PUSH and not isinstance(found.config, Unreadable)
-        devices = _devices(tenant_id, found) if is_push else [None]
-    tests = runtime.run(_send_all(runtime, found, devices))
+        return Trial(channel.name, found, _devices(tenant_id, found) if is_push else None)
+
+
+async def make(trial: Trial, runtime: Runtime) -> dict[str, Any]:
+    """Send a test.
+
+    Args:
+        trial: the test.
+        runtime: a started runtime: the senders, and the loop they live on, which this runs on.
+
+    Returns:
+        `status` ok or failed, `outcome` (ok, transient, rejected, target_gone, misconfigured, not_configured,
+        internal, no_devices), `latency_ms`, `provider_response` with `code`, `detail` and `provider_id`; of a
+        push channel also `devices`, the same for each, and of all of them together the first that failed.
+    """
+    channel = trial.channel
+    tests = await _send_all(runtime, channel, [None] if trial.devices is None else trial.devices)
     answer: dict[str, Any] = {
-        "channel": channel.name,
-        "channel_id": channel.id,
-        "channel_type": found.channel_type,
+        "channel": trial.name,
+        "channel_id": channel.channel_id,
+        "channel_type": channel.channel_type,
     }
-    if not is_push:
+    if trial.devices is None:
         return _status(tests[0]["outcome"]) | answer | tests[0]
     whole = next((each for each in tests if each["outcome"] != "ok"), tests[0] if tests else _NOBODY)
     names = ("outcome", "provider_response")
@@ -96,7 +125,7 @@ def _status(outcome: str) -> dict[str, Any]:
     return {"status": "ok" if outcome == "ok" else "failed"}
 
 
-def _devices(tenant_id: str, channel: ChannelRef) -> list[base.Device | None]:
+def _devices(tenant_id: str, channel: ChannelRef) -> list[base.Device]:
     users = users_of(channel.config, None)
     query = (
         Device.select().where((Device.tenant == tenant_id) & Device.disabled_at.is_null()).order_by(Device.id)

@@ -16,8 +16,9 @@ from api.limits import Buckets, Limits
 from api.middleware import RequestContext
 from api.responses import Json
 from api.routes import alerts, channels, health, ingest, jobs, rules, users
+from api.testing import Tests
 from api.waiting import Waiting
-from api.work import FEWEST, INTAKE, PROBES, PUBLISHERS, TESTERS, Workshop
+from api.work import FEWEST, INTAKE, PROBES, PUBLISHERS, Workshop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,6 +55,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None, worker: Work
     app.state.worker = worker
     app.state.buckets = Buckets(limits.rate, limits.burst)
     app.state.failures = Buckets(limits.failures, limits.failure_burst)
+    app.state.tests = Tests()
     app.state.waiting = Waiting()
     # Whoever runs the server puts here what knows that it is about to end, which must not wait for streams and waiters.
     app.state.is_stopping = lambda: False
@@ -78,7 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings = app.state.settings
     # A thread asks for a connection at some time or other. Fewer threads than connections: none waits for one. Beside
     # an embedded worker the default pool has fewer, but six that nobody keeps from intake for longer than a moment.
-    taken = INTAKE + PUBLISHERS + TESTERS + PROBES + (WORKERS_SHARE if app.state.worker is not None else 0)
+    taken = INTAKE + PUBLISHERS + PROBES + (WORKERS_SHARE if app.state.worker is not None else 0)
     spare = settings.database_pool - taken
     console = max(FEWEST, spare // 2)
     anyio.to_thread.current_default_thread_limiter().total_tokens = console

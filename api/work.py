@@ -32,8 +32,6 @@ T = TypeVar("T")
 INTAKE = 8
 #: Whatever else publishes: replays, and messages from the console.
 PUBLISHERS = 2
-#: Channel tests at one time: each waits for the far side, up to TOCSIN_SEND_DEADLINE.
-TESTERS = 4
 #: Probes and metrics, which anybody may ask for.
 PROBES = 2
 #: What readers and the console have at least, each.
@@ -55,11 +53,10 @@ class Workshop:
         self.readers = ThreadPoolExecutor(readers, thread_name_prefix="tocsin-read")
         self.probes = ThreadPoolExecutor(PROBES, thread_name_prefix="tocsin-probe")
         self.publishers = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="tocsin-publish")
-        self.testers = ThreadPoolExecutor(TESTERS, thread_name_prefix="tocsin-test")
 
     def close(self) -> None:
         """Wait for what runs, and end."""
-        for each in (self.intake, self.readers, self.probes, self.publishers, self.testers):
+        for each in (self.intake, self.readers, self.probes, self.publishers):
             each.shutdown()
 
 
@@ -113,11 +110,6 @@ async def reading(request: Request, function: Callable[P, T], *args: P.args, **k
 async def publishing(request: Request, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run what publishes and is no intake, and wait for it."""
     return await _run(request.app.state.workshop.publishers, partial(function, *args, **kwargs))
-
-
-async def testing(request: Request, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run what waits for a provider, and wait for it."""
-    return await _run(request.app.state.workshop.testers, partial(function, *args, **kwargs))
 
 
 async def _run(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from admin import channels
 from admin.lookup import find_channel
-from admin.testing import test_channel
 from api import examples, pages
 from api.auth import Administrator, Reader  # noqa: TC001  # FastAPI reads it at run time
 from api.body import JsonBody, PatchBody  # noqa: TC001  # as above
@@ -16,7 +15,7 @@ from api.describe import KEYED, WITH_BODY, answer, body, nothing, problems
 from api.parameters import ShortId  # noqa: TC001  # as above
 from api.problems import ProblemError
 from api.responses import Json
-from api.work import Call, testing
+from api.work import Call
 from model.database import connection
 
 router = APIRouter(prefix="/v1/channels", tags=["channels"], route_class=Call)
@@ -107,11 +106,10 @@ def delete_channel(caller: Administrator, channel_id: ShortId) -> Response:
 async def post_test(request: Request, caller: Administrator, channel_id: ShortId) -> Json:
     """Send a marked test at once, past the queue, and answer with what the provider said.
 
-    502 where it did not arrive, with the same members besides the problem's own. Role: admin.
+    502 where it did not arrive, with the same members besides the problem's own; 429 while two tests of the tenant
+    are under way. Role: admin.
     """
-    found = await testing(
-        request, test_channel, caller.tenant_id, channel_id, runtime=request.app.state.runtime
-    )
+    found = await request.app.state.tests.run(request, caller.tenant_id, channel_id)
     if found["status"] == "ok":
         return Json(found)
     said = found["provider_response"]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response  # noqa: TC002  # FastAPI reads it at run time
 
 from admin.channels import channel_document, list_channels
 from admin.lookup import find_channel
-from admin.testing import test_channel
 from api.console import lists
 from api.console.page import Page, render
 from api.console.session import Admin, Posted, Viewer  # noqa: TC001  # FastAPI reads it at run time
 from api.parameters import ShortId  # noqa: TC001  # as above
-from api.work import testing
 from model.database import connection
 from model.results import totals
 from model.tables import RoutingRule
@@ -49,9 +48,5 @@ def _page(request: Request, tenant_id: str, channel_id: int, test: dict[str, Any
 @router.post("/channels/{channel_id}/test")
 async def post_test(request: Request, session: Admin, _form: Posted, channel_id: ShortId) -> Response:
     """Send a marked test at once, past the queue, and show what the provider said."""
-
-    def run() -> Response:
-        answer = test_channel(session.tenant_id, channel_id, runtime=request.app.state.runtime)
-        return _page(request, session.tenant_id, channel_id, answer)
-
-    return await testing(request, run)
+    answer = await request.app.state.tests.run(request, session.tenant_id, channel_id)
+    return await to_thread.run_sync(_page, request, session.tenant_id, channel_id, answer)
