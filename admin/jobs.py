@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from admin.lookup import find_channel
 from model.database import connection
-from model.results import dispatch_results, job_document
+from model.results import dispatch_results, job_document, without_alert
 from model.states import JobState
 from model.tables import Job
 
@@ -42,7 +42,8 @@ def list_jobs(
     if wrong := sorted(set(states) - set(JobState)):
         raise LookupError(f"there is no job state {wrong[0]!r}; there are {', '.join(JobState)}")
     with connection():
-        query = Job.select().where(Job.tenant == tenant_id).order_by(Job.id.desc()).limit(limit)
+        query = Job.select(*without_alert()).where(Job.tenant == tenant_id)
+        query = query.order_by(Job.id.desc()).limit(limit)
         if states:
             query = query.where(Job.state.in_(list(states)))
         if channel is not None:

@@ -13,11 +13,16 @@ from admin.channels import channel_document
 from admin.jobs import list_jobs
 from admin.rules import rule_document
 from api import cursors
-from model.results import job_document
+from model.database import among, is_sqlite, tuples
+from model.results import job_document, without_alert
 from model.tables import Alert, Channel, Job, LogEntry, RoutingRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+#: Bytes of alerts as JSON, after which a page ends, whatever its limit is: five hundred as large as they may be would
+#: take gigabytes once they are decoded.
+PAGE_BYTES = 4 * 1024 * 1024
 
 #: Jobs of one alert that its history shows.
 JOBS = 1000
@@ -48,36 +53,57 @@ def _by_id(row: Any) -> tuple[int, ...]:
 def alerts(
     tenant_id: str, *, alert_id: str | None, event_type: str | None, limit: int, cursor: str | None
 ) -> Page:
-    """Alert events, newest first, with their jobs."""
+    """Alert events, newest first, with their jobs. The page ends early where the alerts are large."""
     before = cursors.decode("alerts", cursor, width=1)
-    query = Alert.select().where(Alert.tenant == tenant_id).order_by(Alert.id.desc()).limit(limit + 1)
+    # PostgreSQL knows the bytes of a text without reading it; SQLite counts characters.
+    length = fn.LENGTH if is_sqlite() else fn.OCTET_LENGTH
+    query = (
+        Alert.select(Alert.id, length(Alert.payload).coerce(False))  # no JSON to decode
+        .where(Alert.tenant == tenant_id)
+        .order_by(Alert.id.desc())
+        .limit(limit + 1)
+    )
     if alert_id is not None:
         query = query.where(Alert.alert_id == alert_id)
     if event_type is not None:
         query = query.where(Alert.event_type == event_type)
     if before is not None:
         query = query.where(Alert.id < before[0])
-    rows = list(query)
-    jobs = _jobs_of(tenant_id, rows[:limit])
-    return _page("alerts", rows, limit, lambda row: {**alert_document(row), "jobs": jobs[row.id]}, _by_id)
+    sizes = list(tuples(query))
+    fitting = _fitting(sizes[:limit])
+    rows = list(Alert.select().where(among(Alert.id, fitting)).order_by(Alert.id.desc()))
+    jobs = _jobs_of(tenant_id, rows)
+    return {
+        "items": [{**alert_document(row), "jobs": jobs[row.id]} for row in rows],
+        "next": cursors.encode("alerts", (fitting[-1],)) if len(fitting) < len(sizes) else None,
+    }
+
+
+def _fitting(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """The first ids, of ids and bytes, that one page has room for: at least one."""
+    found: list[int] = []
+    room = PAGE_BYTES
+    for row_id, size in sizes:
+        room -= size
+        if found and room < 0:
+            break
+        found.append(row_id)
+    return found
 
 
 def _jobs_of(tenant_id: str, events: Sequence[Alert]) -> dict[int, list[dict[str, Any]]]:
-    """The first jobs of each event, by its id, in one query that leaves out what the event itself holds: the alert."""
-    payloads = {event.id: event.payload for event in events}
-    found: dict[int, list[dict[str, Any]]] = {event: [] for event in payloads}
+    """The first jobs of each event, by its id, in one query."""
+    found: dict[int, list[dict[str, Any]]] = {event.id: [] for event in events}
     mine = (Job.tenant == tenant_id) & Job.alert_id.in_({event.alert_id for event in events})
     place = fn.ROW_NUMBER().over(partition_by=[Job.sequence], order_by=[Job.id])
-    numbered = Job.select(Job.id, place.alias("place")).where(mine & Job.sequence.in_(list(payloads)))
-    fields = [field for field in Job._meta.sorted_fields if field is not Job.payload]  # noqa: SLF001  # Peewee's, documented
+    numbered = Job.select(Job.id, place.alias("place")).where(mine & Job.sequence.in_(list(found)))
     query = (
-        Job.select(*fields)
+        Job.select(*without_alert())
         .join(numbered, on=(Job.id == numbered.c.id))
         .where(numbered.c.place <= LISTED_JOBS)
         .order_by(Job.id)
     )
     for job in query if events else ():
-        job.payload = payloads[job.sequence]
         found[job.sequence].append(job_document(job))
     return found
 
@@ -93,7 +119,7 @@ def alert_history(tenant_id: str, alert_id: str) -> Page:
     if not events:
         raise LookupError(f"there is no alert {alert_id!r} in tenant {tenant_id!r}")
     jobs = (
-        Job.select()
+        Job.select(*without_alert())
         .where((Job.tenant == tenant_id) & (Job.alert_id == alert_id))
         .order_by(Job.id)
         .limit(JOBS)

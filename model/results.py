@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from peewee import JOIN
+from peewee import JOIN, fn
 
 from model.ledger import COUNTERS
 from model.states import DeliveryState
@@ -82,11 +83,32 @@ def _result(job: Job, deliveries: Iterable[Delivery]) -> dict[str, Any]:
     }
 
 
+def without_alert() -> list[Any]:
+    """What to select of jobs whose documents have no result: all but the alert, of which many may be gigabytes.
+
+    How it begins tells the one thing that the document has of it: whether the id was given as a number.
+    """
+    fields = [field for field in Job._meta.sorted_fields if field is not Job.payload]  # noqa: SLF001  # Peewee's, documented
+    beginning = fn.SUBSTR(Job.payload, 1, _BEGINNING).coerce(False)  # a part of the JSON, not to be decoded
+    return [*fields, beginning.alias("beginning")]
+
+
+#: How an alert whose id is a number begins, its members being in the order of AlertEvent's fields; and its characters.
+_NUMBERED = re.compile(r'\{"alert_id":[-0-9]')
+_BEGINNING = 13
+
+
+def _alert_id(job: Job) -> Any:
+    if job.payload is not None:
+        return job.payload.get("alert_id", job.alert_id)
+    return int(job.alert_id) if _NUMBERED.match(getattr(job, "beginning", "")) else job.alert_id
+
+
 def job_document(job: Job, result: dict[str, Any] | None = None) -> dict[str, Any]:
     """A job as the API and `tocsin job --json` show it."""
     document: dict[str, Any] = {
         "job_id": job.id,
-        "alert_id": job.payload.get("alert_id", job.alert_id),
+        "alert_id": _alert_id(job),
         "event_type": job.deliver_on_event,
         "channel": job.channel_name,
         "channel_id": job.channel_id,

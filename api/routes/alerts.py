@@ -91,7 +91,7 @@ def list_alerts(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Json:
-    """Events of alerts with their jobs, newest first. Role: read."""
+    """Events of alerts with their jobs, newest first. A page also ends after 4 MiB of alerts. Role: read."""
     with connection():
         return Json(
             pages.alerts(

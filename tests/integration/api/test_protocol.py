@@ -8,7 +8,10 @@ from urllib.parse import quote
 import pytest
 
 from api.limits import Limits
+from model.database import JsonField, connection
+from model.tables import Alert, Job
 from tests.integration.api.conftest import serving
+from tests.support.database import make_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -274,6 +277,43 @@ def test_lists_page_and_rows_that_come_meanwhile_neither_hide_nor_repeat_others(
     second = api.get(f"/v1/alerts?limit=10&cursor={first['next']}")
     # Then the second page goes on where the first one ended
     assert [alert["alert_id"] for alert in second["items"]] == whole[10:20]
+
+
+def test_a_page_of_alerts_ends_after_so_many_bytes_of_them(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.pages.PAGE_BYTES", 5000)
+    # Given alerts of all sizes, one of them beyond what a page has room for
+    sizes = [1, 2000, 2000, 9000, 1, 1, 4900, 1]
+    for number, size in enumerate(sizes):
+        api.call("POST", "/v1/alerts", json={"alert_id": number, "message": "x" * size})
+    # When they are read, then each page has what fits, and at least one
+    found = [[alert["alert_id"] for alert in page] for page in pages(api, "/v1/alerts", 4)]
+    assert found == [[7, 6, 5], [4], [3], [2, 1, 0, "door/7"]]
+    assert [alert["alert_id"] for alert in api.get("/v1/alerts?event_type=OPEN")["items"]] == [7, 6, 5]
+
+
+def test_jobs_are_listed_without_reading_their_alerts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given jobs of alerts whose ids were given as numbers and as texts, the id not first
+    given = [7, "8", -9, "ten", "11a"]
+    for each in given:
+        api.call("POST", "/v1/alerts", json={"severity": 2, "alert_id": each})
+    with connection():
+        for row in list(Alert.select().where(Alert.alert_id != "door/7").order_by(Alert.id)):
+            make_job(sequence=row.id, alert_id=row.alert_id, payload=row.payload)
+    read: list[str] = []
+    real = JsonField.python_value
+
+    def reading(field: JsonField, value: str | None) -> Any:
+        if field is Job.payload and value is not None:
+            read.append(value)
+        return real(field, value)
+
+    monkeypatch.setattr(JsonField, "python_value", reading)
+    # When they are listed, with their alerts or without, then the ids are as they were given
+    assert [job["alert_id"] for job in api.get("/v1/jobs")["items"]] == [*given[::-1], "door/7"]
+    listed = [job["alert_id"] for alert in api.get("/v1/alerts")["items"] for job in alert["jobs"]]
+    assert listed == [*given[::-1], "door/7"]
+    assert [job["alert_id"] for job in api.get("/v1/alerts/-9")["jobs"]] == [-9]
+    assert read == []
 
 
 def test_rules_page_in_the_order_in_which_they_are_asked(api: Api) -> None:
