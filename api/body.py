@@ -18,6 +18,7 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from api.problems import ProblemError
+from api.work import take_turns
 from model.alert import MAX_INTEGER
 from model.problems import InvalidInput, Problem
 
@@ -172,7 +173,9 @@ class TypedBody:
             raise self.refusal()
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise ProblemError(415, "no Content-Encoding is taken", headers={"Accept-Encoding": "identity"})
-        return Body(await read_bytes(request), media_type)
+        content = await read_bytes(request)
+        take_turns(request, len(content))
+        return Body(content, media_type)
 
 
 JsonBody = Annotated[Body, Depends(TypedBody(JSON))]

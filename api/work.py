@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
@@ -36,9 +37,15 @@ PUBLISHERS = 2
 PROBES = 2
 #: What readers and the console have at least, each.
 FEWEST = 2
+#: Bytes beyond which a body is a large one, which may take forty times as much once it is decoded, and requests with
+#: such bodies that are worked on at a time.
+LARGE = 1024 * 1024
+LARGE_ONES = 2
 
 #: Where a blocking endpoint of this request runs.
 _threads: contextvars.ContextVar[ThreadPoolExecutor] = contextvars.ContextVar("threads")
+#: What this request's work waits for before it takes a thread.
+_turn: contextvars.ContextVar[AbstractAsyncContextManager[None]] = contextvars.ContextVar("turn")
 
 
 class Workshop:
@@ -53,6 +60,7 @@ class Workshop:
         self.readers = ThreadPoolExecutor(readers, thread_name_prefix="tocsin-read")
         self.probes = ThreadPoolExecutor(PROBES, thread_name_prefix="tocsin-probe")
         self.publishers = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="tocsin-publish")
+        self.large = asyncio.Semaphore(LARGE_ONES)
 
     def close(self) -> None:
         """Wait for what runs, and end."""
@@ -112,7 +120,14 @@ async def publishing(request: Request, function: Callable[P, T], *args: P.args, 
     return await _run(request.app.state.workshop.publishers, partial(function, *args, **kwargs))
 
 
+def take_turns(request: Request, size: int) -> None:
+    """Have the work of a request wait its turn from here on, if its body is a large one."""
+    if size > LARGE:
+        _turn.set(request.app.state.workshop.large)
+
+
 async def _run(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
     # With this request's context, so that its id stands in every line that is logged there.
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(executor, context.run, call)
+    async with _turn.get(nullcontext()):
+        return await asyncio.get_running_loop().run_in_executor(executor, context.run, call)

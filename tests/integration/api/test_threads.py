@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from api import pages
+from api import body, pages, work
 from api.console import lists
 from api.routes.health import BrokerProbe
 from receivers import FarSide
@@ -130,3 +130,39 @@ def test_one_tenant_s_channel_tests_keep_no_other_s_waiting(
             assert sorted(each.result().status_code for each in under_way)[-2:] == [502, 502]
             # And once they have ended there is another
             assert api.call("POST", tests["acme"]).status_code == 502
+
+
+def test_two_large_bodies_are_decoded_at_a_time_and_small_ones_do_not_wait(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, begun, real = threading.Event(), threading.Semaphore(0), body.strict_json
+
+    def held(content: bytes) -> Any:
+        if len(content) > work.LARGE:
+            begun.release()
+            released.wait(30)
+        return real(content)
+
+    monkeypatch.setattr(body, "strict_json", held)
+    large = b'{"alert_id": 1}' + b" " * work.LARGE
+    headers = {"Content-Type": "application/json"}
+
+    def post(path: str) -> int:
+        return sqlite_api.call("POST", path, content=large, headers=headers).status_code
+
+    with ThreadPoolExecutor(MANY) as callers:
+        # Given many large bodies for calls of several kinds
+        under_way = [callers.submit(post, path) for path in ("/v1/alerts", "/v1/explain") for _ in range(10)]
+        try:
+            # When two of them are being decoded, then the others wait
+            assert begun.acquire(timeout=SOON)
+            assert begun.acquire(timeout=SOON)
+            assert not begun.acquire(timeout=0.5)
+            # And small ones do not
+            for path, status in (("/v1/alerts", 202), ("/v1/explain", 200)):
+                answer = sqlite_api.call("POST", path, json={"alert_id": 2}, timeout=SOON)
+                assert answer.status_code == status
+        finally:
+            released.set()
+        # And all have their turn
+        assert sorted(each.result() for each in under_way) == [200] * 10 + [202] * 10
