@@ -12,6 +12,15 @@ from cli.session import open_all, session
 
 group = typer.Typer(help="Keys of those who call the API.", no_args_is_help=True, rich_markup_mode=None)
 
+#: What to do with a new key. In one step, a worker with the older keys alone could not read what a process with the new
+#: one saves meanwhile.
+ROTATION = """\
+as the first key: set TOCSIN_SECRET_KEYS to it, and that is all; to rotate, in this order:
+1. add it to TOCSIN_SECRET_KEYS behind the others, and restart every process, which reads them once
+2. put it in front, and restart every process again
+3. run `tocsin rotate-keys`, then take the older keys away
+in the .keys file beside SQLite's file: put it in front at once, restart nothing, then 3."""
+
 
 def add_to(app: typer.Typer) -> None:
     """Add this module's commands."""
@@ -95,13 +104,7 @@ def rotate_keys(
             show.document({"key": key})
         else:
             print(key)
-            show.note(
-                "put it in front of TOCSIN_SECRET_KEYS and restart every process, which reads them once"
-            )
-            show.note(
-                "(or in front of the .keys file beside SQLite's file: running processes read it again),"
-            )
-            show.note("then run `tocsin rotate-keys`; after that the older keys may go")
+            show.note(ROTATION)
         return OK
     open_all()
     number, lost = rotate_secrets()

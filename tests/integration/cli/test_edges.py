@@ -116,6 +116,15 @@ def test_keys_are_shown_once_and_help_comes_at_once(tocsin: Tocsin) -> None:
     assert time.monotonic() - began < 2  # a sixth of a second on an idle machine
 
 
+def test_a_new_key_comes_with_the_steps_in_which_no_process_meets_what_it_cannot_read(tocsin: Tocsin) -> None:
+    told = tocsin("rotate-keys", "--generate").stderr.splitlines()
+    steps = [line for line in told if line[:2] in {"1.", "2.", "3."}]
+    assert [line[:2] for line in steps] == ["1.", "2.", "3."]
+    for step, what in zip(steps, ("behind", "in front", "`tocsin rotate-keys`"), strict=True):
+        assert what in step
+    assert all("restart every process" in step for step in steps[:2])
+
+
 def test_what_a_lost_key_leaves_unreadable_is_named_and_applied_anew(tocsin: Tocsin) -> None:
     tocsin.apply()
     key = tocsin.environment["TOCSIN_SECRET_KEYS"]
