@@ -29,6 +29,9 @@ COLOURS = {
 #: Columns that a terminal leaves out where they hold nothing but 0.
 COUNTERS = frozenset({"delivered", "failed", "suppressed", "superseded", "expired", "in progress"})
 
+#: Columns whose words break last on a narrow terminal, and the characters to which words of others break before that.
+WHOLE, NARROW = frozenset({"state", "reason"}), 4
+
 
 def document(answer: Any) -> None:
     """Print JSON: indented for eyes, which read it in pipes too. In UTF-8, whatever the terminal's (RFC 8259, 8.1)."""
@@ -53,18 +56,38 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str =
     if not lines:
         Console().print(f"[dim]{empty}[/dim]")
         return
-    # Eighty columns hold no column of noughts.
+    # Eighty columns hold no column of nothing.
     shown = [
         index
         for index, name in enumerate(columns)
-        if name not in COUNTERS or any(line[index] != "0" for line in lines)
+        if any(line[index] != ("0" if name in COUNTERS else "-") for line in lines)
     ]
-    drawn = Table(
-        *(columns[index] for index in shown), box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold"
-    )
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    console = Console()
+    cells = {columns[index]: [line[index] for line in lines] for index in shown}
+    for name, width in _widths(cells, console.width - 2 * len(cells)).items():
+        # What is too long goes on below: cut off, it would be lost.
+        drawn.add_column(name, overflow="fold", width=width)
     for line in lines:
         drawn.add_row(*(Text(line[index], style=COLOURS.get(line[index], "")) for index in shown))
-    Console().print(drawn)
+    console.print(drawn)
+
+
+def _widths(cells: dict[str, list[str]], room: int) -> dict[str, int]:
+    """The columns' widths in so much room: the widest gives way first, and words break where nothing else can."""
+    from rich.cells import cell_len  # noqa: PLC0415  # as above
+
+    widths = {name: max(map(cell_len, (name, *cells[name]))) for name in cells}
+    words = {
+        name: max(cell_len(word) for text in (name, *cells[name]) for word in text.split()) for name in cells
+    }
+    broken = {name: word if name in WHOLE else min(word, NARROW) for name, word in words.items()}
+    for least in (words, broken, dict.fromkeys(widths, 1)):
+        while sum(widths.values()) > room and (
+            wider := [name for name in widths if widths[name] > least[name]]
+        ):
+            widths[max(wider, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from collections import Counter
+
 import pytest
 from dramatiq.errors import ConnectionClosed
 from peewee import OperationalError
@@ -10,12 +14,49 @@ from cli import errors, show
 from config import SettingsError
 from model.problems import InvalidInput, Problem
 
+#: What colours a word on a terminal.
+SEQUENCE = re.compile(r"\x1b\[[\d;]*m")
+
 
 def test_a_pipe_gets_tabs_and_no_terminal_is_driven_by_what_others_wrote(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     show.table(("a", "b c"), [("x\t\x1b[31m", None), (True, 1.25)])
     assert capsys.readouterr().out == "a\tb_c\nx  [31m\t-\nyes\t1.2\n"
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+def test_a_narrow_terminal_loses_nothing_and_breaks_last_what_people_look_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    # Given more than 80 columns hold
+    columns = ("delivery", "target", "user", "state", "reason", "code", "provider id", "ms")
+    message = "projects/example/messages/0:1500415314455276%31bd1c9631bd1c96"
+    rows = [
+        ("1234", "android 12", "alice", "FAILED", "provider_not_configured", "not configured", "-", "0.2"),
+        ("1235", "android 13", "alice", "DELIVERED", "-", "200", message, "123.4"),
+    ]
+    # When a terminal shows it
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    show.table(columns, rows)
+    # Then each character is there, within the terminal's width
+    out = SEQUENCE.sub("", capsys.readouterr().out)
+    assert max(map(len, out.splitlines())) <= width
+    assert Counter("".join(out.replace("─", "").split())) == Counter(
+        "".join("".join((*columns, *rows[0], *rows[1])).split())
+    )
+    # And what became of each is to be read at a glance
+    if width >= 80:
+        assert {"FAILED", "provider_not_configured", "DELIVERED"} <= set(out.split())
+
+
+def test_a_terminal_shows_no_column_that_holds_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show.table(("job", "reason", "targets", "failed"), [(1, None, 0, 0), (2, None, 3, 0)])
+    assert SEQUENCE.sub("", capsys.readouterr().out).splitlines()[1].split() == ["job", "targets"]
 
 
 @pytest.mark.parametrize(
