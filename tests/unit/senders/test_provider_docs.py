@@ -58,3 +58,12 @@ def test_a_page_names_every_field_of_its_config(page: str) -> None:
 def test_a_page_names_only_settings_that_exist(page: str) -> None:
     known = {f"TOCSIN_{name.upper()}" for name in Settings.model_fields}
     assert set(re.findall(r"TOCSIN_[A-Z_]*[A-Z]", TEXTS[page])) <= known
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_no_app_and_no_page_is_told_to_call_us_which_takes_a_key_that_must_not_be_there(page: str) -> None:
+    for snippet in re.findall(r"```js\n(.*?)```", TEXTS[page], re.DOTALL):
+        assert "/v1/" not in snippet
+        assert "Authorization" not in snippet
+    if "POST /v1/users/{user_id}/devices" in TEXTS[page]:
+        assert "a key of role admin" in TEXTS[page]
