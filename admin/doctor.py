@@ -10,6 +10,9 @@ from email.utils import parseaddr
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from peewee import DatabaseError
+
+from admin import damage
 from config import SettingsError
 from model import migrate
 from model.database import DATABASE_AWAY, connection, database, is_sqlite
@@ -57,9 +60,16 @@ def examine(settings: Settings, queues: Callable[[], dict[str, tuple[int, int, i
         settings: the installation's. The database must be open by `open_database`.
         queues: gives (ready, delayed, dead) by queue, or raises what the broker raises; not called for memory://.
     """
-    found = list(_database(settings))
-    if all(check.status != "fail" for check in found):
-        found += [*_secrets(), *_clock()]
+    found: list[Check] = []
+    try:
+        found += _database(settings)
+        if all(check.status != "fail" for check in found):
+            found += [*_secrets(), *_clock()]
+    except DatabaseError as error:
+        if not damage.is_damage(error):
+            raise
+        # Whatever was read of it before: it is the one finding.
+        found = [Check("database", "fail", f"{settings.sqlite_path}: {damage.FOUND}", damage.REMEDY)]
     found.append(_broker(settings, queues))
     found += [_apns(settings), _fcm(settings), _vapid(settings), _mail(settings)]
     return found

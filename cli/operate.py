@@ -49,17 +49,14 @@ def worker(
     """Work: match, fan out and deliver until told to stop. `dramatiq actors` does the same."""
     if json:
         log_as_json()
-    from config import get_settings  # noqa: PLC0415  # `--help` need not wait for it
-
-    settings = get_settings()
-    if is_embedded(settings):
-        if processes not in (None, 1):
-            raise CommandError(
-                "--processes: memory:// is the queue of one process; set TOCSIN_BROKER_URL to have more"
-            )
-        return _work_here(settings, threads)
-    open_all()
-    return _become_workers(processes or os.cpu_count() or 1, threads)
+    settings = open_all()
+    if not is_embedded(settings):
+        return _become_workers(processes or os.cpu_count() or 1, threads)
+    if processes not in (None, 1):
+        raise CommandError(
+            "--processes: memory:// is the queue of one process; set TOCSIN_BROKER_URL to have more"
+        )
+    return _work_here(settings, threads)
 
 
 def _become_workers(processes: int, threads: int) -> NoReturn:

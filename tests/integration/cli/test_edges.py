@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -76,6 +78,28 @@ def test_settings_and_servers_that_are_wrong_are_one_line(tocsin: Tocsin) -> Non
     (told,) = tocsin.error("status")
     assert told.startswith("error: the database is away or refuses: ")
     tocsin.environment["TOCSIN_DATABASE_URL"] = file
+
+
+def test_a_file_that_is_no_database_or_is_damaged_is_one_line(tocsin: Tocsin) -> None:
+    whole = tocsin.environment["TOCSIN_DATABASE_URL"]
+    tocsin.apply()
+    # Given a file of something else, and a database whose pages were overwritten
+    junk, damaged = tocsin.directory / "junk.db", tocsin.directory / "damaged.db"
+    junk.write_text("no database\n" * 50)
+    with contextlib.closing(sqlite3.connect(tocsin.directory / "cli.db")) as source:
+        source.execute("VACUUM INTO ?", (str(damaged),))
+    with damaged.open("r+b") as file:
+        file.seek(100)  # the schema follows the header: https://www.sqlite.org/fileformat2.html
+        file.write(b"\xff" * 8192)
+    for file_name in (junk, damaged):
+        tocsin.environment["TOCSIN_DATABASE_URL"] = f"sqlite:///{file_name}"
+        # When commands read it, then each says so, and what to do
+        told = f"{file_name}: is no SQLite database, or is damaged"
+        for command in (["status"], ["migrate"], ["serve", "--port", "0"], ["worker"]):
+            assert tocsin.error(*command) == [f"error: TOCSIN_DATABASE_URL: {told}; restore a backup"]
+        first = tocsin.json("doctor", status=1)[0]
+        assert first == {"part": "database", "status": "fail", "found": told, "remedy": "restore a backup"}
+    tocsin.environment["TOCSIN_DATABASE_URL"] = whole
 
 
 def test_an_unmigrated_postgresql_asks_for_the_step_that_makes_it(tocsin: Tocsin, postgres_url: str) -> None:
