@@ -64,7 +64,7 @@ def examine(settings: Settings, queues: Callable[[], dict[str, tuple[int, int, i
     try:
         found += _database(settings)
         if all(check.status != "fail" for check in found):
-            found += [*_secrets(), *_clock()]
+            found += [*_secrets(settings), *_clock()]
     except DatabaseError as error:
         if not damage.is_damage(error):
             raise
@@ -103,7 +103,7 @@ def _database(settings: Settings) -> Iterator[Check]:
 
 def _files(path: Path) -> Iterator[Check]:
     """Who may read the file and its keys. Tokens and names of people are in the clear in the former."""
-    for name, file in (("database file", path), ("key file", path.with_name(path.name + ".keys"))):
+    for name, file in (("database file", path), ("key file", _key_file(path))):
         if not file.exists():
             continue
         mode = stat.S_IMODE(file.stat().st_mode)
@@ -115,8 +115,20 @@ def _files(path: Path) -> Iterator[Check]:
             yield Check(name, "ok", f"mode {mode:o}")
 
 
-def _secrets() -> Iterator[Check]:
-    """Whether each channel's config can be decrypted."""
+def _key_file(path: Path) -> Path:
+    return path.with_name(path.name + ".keys")
+
+
+def _secrets(settings: Settings) -> Iterator[Check]:
+    """Whether the keys are some, and each channel's config can be decrypted."""
+    try:
+        if (
+            settings.is_sqlite and _key_file(settings.sqlite_path).exists()
+        ):  # without one, the vault would make it
+            vault.encrypt(b"")
+    except SettingsError as error:
+        yield Check("secret keys", "fail", "cannot be read", str(error))
+        return
     with connection():
         # The ciphertext itself: Peewee's field would decrypt it, and stop at the first that it cannot.
         table = Channel._meta.table_name  # noqa: SLF001  # Peewee's documented home of the schema

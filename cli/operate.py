@@ -14,7 +14,7 @@ from cli import show
 from cli.chain import STOP, is_embedded, show_summary, summary_document, wait, working
 from cli.configure import moment_of
 from cli.errors import ERROR, OK, UNDELIVERED, CommandError
-from cli.session import log_as_json, open_all
+from cli.session import log_as_json, open_all, open_to_work
 
 if TYPE_CHECKING:
     from config import Settings
@@ -49,7 +49,7 @@ def worker(
     """Work: match, fan out and deliver until told to stop. `dramatiq actors` does the same."""
     if json:
         log_as_json()
-    settings = open_all()
+    settings = open_to_work()
     if not is_embedded(settings):
         return _become_workers(processes or os.cpu_count() or 1, threads)
     if processes not in (None, 1):

@@ -12,7 +12,7 @@ import typer
 from cli import show  # noqa: TC001  # Typer reads the annotations
 from cli.chain import STOP, is_embedded
 from cli.errors import OK, CommandError
-from cli.session import log_as_json, open_all
+from cli.session import log_as_json, open_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def serve(
     """Serve the API and the console. On the embedded default the chain runs here too: nothing else is to start."""
     if json:
         log_as_json()
-    settings = open_all()
+    settings = open_to_work()
     import uvicorn  # noqa: PLC0415  # `--help` need not wait for it
 
     from api.app import create_app  # noqa: PLC0415

@@ -49,6 +49,19 @@ def open_all() -> Settings:
     return settings
 
 
+def open_to_work() -> Settings:
+    """As `open_all`, and read the keys of secrets, so that what is to run does not find out at its first secret.
+
+    Raises:
+        SettingsError: the key file beside an SQLite file cannot be read, or holds no keys.
+    """
+    settings = open_all()
+    from model.vault import vault  # noqa: PLC0415  # as above
+
+    vault.encrypt(b"")
+    return settings
+
+
 def log_as_json() -> None:
     """What `--json` means to a command whose answer is its log; before anything has read the settings.
 

@@ -102,6 +102,24 @@ def test_a_file_that_is_no_database_or_is_damaged_is_one_line(tocsin: Tocsin) ->
     tocsin.environment["TOCSIN_DATABASE_URL"] = whole
 
 
+def test_a_key_file_that_holds_no_keys_is_found_before_the_first_secret_is(tocsin: Tocsin) -> None:
+    # Given a database without channels, and a key file that was restored empty
+    tocsin("migrate")
+    del tocsin.environment["TOCSIN_SECRET_KEYS"]
+    keys = tocsin.directory / "cli.db.keys"
+    keys.touch(0o600)
+    told = f"{keys} must hold Fernet keys; restore it, or set TOCSIN_SECRET_KEYS"
+    # Then nothing that would need them later starts, and the doctor says so
+    for command in (["serve", "--port", "0"], ["worker"]):
+        assert tocsin.error(*command) == [f"error: {told}"]
+    (found,) = (each for each in tocsin.json("doctor", status=1) if each["part"] == "secret keys")
+    assert (found["status"], found["remedy"]) == ("fail", told)
+    # And without such a file the doctor is content, and makes none
+    keys.unlink()
+    assert {each["part"]: each for each in tocsin.json("doctor")}["secret keys"]["status"] == "ok"
+    assert not keys.exists()
+
+
 def test_an_unmigrated_postgresql_asks_for_the_step_that_makes_it(tocsin: Tocsin, postgres_url: str) -> None:
     file = tocsin.environment["TOCSIN_DATABASE_URL"]
     tocsin.environment["TOCSIN_DATABASE_URL"] = postgres_url
