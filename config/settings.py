@@ -34,7 +34,18 @@ class SettingsError(Exception):
 
 def _words(value: Any) -> Any:
     """Split "a, b;c d" into its words: how lists are written in an environment variable."""
-    return re.split(r"[\s,;]+", value.strip()) if isinstance(value, str) and value.strip() else value or []
+    return [word for word in re.split(r"[\s,;]+", value) if word] if isinstance(value, str) else value or []
+
+
+def _network(value: Any) -> Network:
+    text = str(value)
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no network; one looks like 10.0.0.0/8, 192.168.1.20 or fd00::/8, with no bit set behind "
+            "the prefix"
+        ) from None
 
 
 def _scheme(url: str) -> str | None:
@@ -154,7 +165,9 @@ class Settings(BaseSettings):
     ] = ()
 
     # What may be reached, and what counts as critical.
-    allowed_networks: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_words)] = ()
+    allowed_networks: Annotated[
+        tuple[Annotated[Network, BeforeValidator(_network)], ...], NoDecode, BeforeValidator(_words)
+    ] = ()
     critical_severity: int = Field(default=4, ge=0)
     trust_env: bool = Field(default=False, description="let outbound HTTP use the proxy variables")
 

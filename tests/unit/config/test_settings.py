@@ -67,8 +67,9 @@ def test_the_defaults_are_the_embedded_ones() -> None:
         ("queue_type", "stream", "'classic' or 'quorum'"),
         ("secret_keys", "hunter2", "Fernet keys"),
         ("secret_keys", f"{KEY},hunter2", "Fernet keys"),
-        ("allowed_networks", "10.0.0.0/33", "network"),
-        ("allowed_networks", "10.0.0.1/8", "network"),
+        ("allowed_networks", "10.0.0.0/33", "'10.0.0.0/33' is no network"),
+        ("allowed_networks", "10.0.0.1/8", "'10.0.0.1/8' is no network"),
+        ("allowed_networks", "10.0.0.0/8, fd00::1/8", "'fd00::1/8' is no network; one looks like"),
         ("critical_severity", "-1", "greater than or equal to 0"),
         ("trust_env", "perhaps", "boolean"),
         ("apns_key_file", "no/such/file.p8", "file that exists"),
@@ -158,6 +159,20 @@ def test_lists_are_separated_by_space_comma_or_semicolon(monkeypatch: pytest.Mon
     assert [str(network) for network in load_settings().allowed_networks] == ["10.0.0.0/8", "::1/128"]
 
 
+@pytest.mark.parametrize("name", ["allowed_networks", "secret_keys"])
+@pytest.mark.parametrize("text", [" ", ",", "\n"])
+def test_a_list_without_words_is_empty(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(f"TOCSIN_{name.upper()}", text)
+
+    assert getattr(load_settings(), name) == ()
+
+
+def test_a_separator_at_an_end_is_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOCSIN_ALLOWED_NETWORKS", "10.0.0.0/8,")
+
+    assert [str(network) for network in load_settings().allowed_networks] == ["10.0.0.0/8"]
+
+
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOCSIN_APNS_KEY_FILE", "")
     monkeypatch.setenv("TOCSIN_DATABASE_POOL", "")
@@ -200,6 +215,7 @@ def test_the_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPat
         ("max_retries = true\ndatabase_url = 5", "TOCSIN_DATABASE_URL: "),
         ("max_retries = ", "TOCSIN_CONFIG: "),
         ("allowed_networks = 5", "TOCSIN_ALLOWED_NETWORKS: "),
+        ("allowed_networks = [5]", "TOCSIN_ALLOWED_NETWORKS: '5' is no network"),
     ],
 )
 def test_a_wrong_file_is_refused(
