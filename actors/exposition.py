@@ -6,7 +6,9 @@ Served by a process of its own beside the workers (a Dramatiq "fork") on TOCSIN_
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
+import socket
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
@@ -35,6 +37,13 @@ if TYPE_CHECKING:
 
 #: Seconds that a client has for each step of its request: one that says nothing keeps its thread no longer.
 PATIENCE = 10.0
+
+#: What to do where the metrics cannot be served, by the system's error. In use: another group of workers serves there.
+REMEDIES = {
+    errno.EADDRINUSE: "TOCSIN_METRICS_PORT, or dramatiq_prom_db to share files with the other group",
+    errno.EACCES: "TOCSIN_METRICS_PORT must be one that this user may listen on, such as 9191",
+}
+WRONG_HOST = "TOCSIN_METRICS_HOST must be an address of this machine"
 
 log = get_logger(__name__)
 
@@ -182,6 +191,10 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
 
 class _Handler(WSGIRequestHandler):
     timeout = PATIENCE
@@ -196,7 +209,8 @@ def make_metrics_server(settings: Settings) -> WSGIServer:
     """What listens where the settings say.
 
     Raises:
-        OSError: it cannot, since somebody else does.
+        OSError: it cannot, since somebody else does, or this machine has no such address.
+        UnicodeError: the host is a name that cannot be one.
     """
     from prometheus_client import make_wsgi_app  # noqa: PLC0415  # see config.metrics
 
@@ -211,13 +225,14 @@ def serve_metrics() -> int:
     open_database(settings)
     try:
         server = make_metrics_server(settings)
-    except OSError as error:
-        # Another group of workers on this machine serves its own there. The workers must not end for this.
+    except (OSError, UnicodeError) as error:
+        # The workers must not end for this.
         log.warning(
             "metrics_not_served",
+            host=settings.metrics_host,
             port=settings.metrics_port,
             why=str(error),
-            remedy="TOCSIN_METRICS_PORT, or dramatiq_prom_db to share files with the other group",
+            remedy=REMEDIES.get(getattr(error, "errno", 0), WRONG_HOST),
         )
         signal.pause()
         return 0

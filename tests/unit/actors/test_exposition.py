@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from structlog.testing import capture_logs
 
 from actors import exposition
 from config import load_settings
@@ -81,6 +82,36 @@ def test_a_connection_that_says_nothing_holds_up_nobody_and_ends(
         # And the first is let go, without a traceback
         assert silent.recv(1) == b""
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_metrics_are_served_on_an_ipv6_address_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("dramatiq_prom_db", str(tmp_path))
+    with exposition.make_metrics_server(load_settings(metrics_host="::1", metrics_port=0)) as made:
+        assert made.server_address[0] == "::1"
+
+
+@pytest.mark.parametrize(
+    ("host", "remedy"),
+    [
+        ("127.0.0.1", "TOCSIN_METRICS_PORT, or dramatiq_prom_db"),  # where another group is
+        ("192.0.2.1", "TOCSIN_METRICS_HOST must be an address of this machine"),  # nobody's: RFC 5737
+        ("no-such-host.invalid", "TOCSIN_METRICS_HOST must be an address of this machine"),
+        ("a" * 70, "TOCSIN_METRICS_HOST must be an address of this machine"),
+    ],
+)
+def test_what_keeps_metrics_from_being_served_is_said_with_what_mends_it(
+    server: WSGIServer, monkeypatch: pytest.MonkeyPatch, host: str, remedy: str
+) -> None:
+    settings = load_settings(metrics_host=host, metrics_port=server.server_port)
+    monkeypatch.setattr(exposition, "get_settings", lambda: settings)
+    monkeypatch.setattr(exposition, "open_database", lambda _settings: None)
+    monkeypatch.setattr(exposition, "configure_logging", lambda _settings: None)
+    monkeypatch.setattr("actors.exposition.signal.pause", lambda: None)
+    with capture_logs() as lines:
+        assert exposition.serve_metrics() == 0
+    (line,) = lines
+    assert (line["event"], line["host"]) == ("metrics_not_served", host)
+    assert line["remedy"].startswith(remedy)
 
 
 def test_every_metric_is_there_from_the_start_and_at_zero_where_nothing_was_counted(tmp_path: Path) -> None:
