@@ -25,7 +25,7 @@ for group in (configure, send, serve, jobs, channels, keys, operate, dead_letter
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status. Never a traceback for what a person can mend."""
-    _mend_streams()
+    mend_streams()
     try:
         status = app(arguments, standalone_mode=False)
     except typer.Exit as end:
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _mend_streams() -> None:
+def mend_streams() -> None:
     """See to it that no answer fails because of where it goes, after the work was done.
 
     What a terminal's encoding lacks is written as its number. Python gives no stream for a descriptor that was closed

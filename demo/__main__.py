@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from cli.main import mend_streams
 from demo.scenario import STEPS, TENANT, configuration
 from receivers import FarSide
 
@@ -29,6 +30,7 @@ COLOURS = {"DELIVERED": "green", "FAILED": "red", "SUPPRESSED": "yellow", "DEFER
 
 def main() -> int:
     """Run the day; the exit status."""
+    mend_streams()
     console = Console(width=None if sys.stdout.isatty() else 140)
     began = time.monotonic()
     with FarSide() as far, tempfile.TemporaryDirectory(prefix="tocsin-demo-") as directory:
