@@ -31,7 +31,7 @@ def resolve(tenant_id: str | None) -> str:
         LookupError: there is no such tenant, or several and none was named.
     """
     if tenant_id is not None:
-        if tenant_id != DEFAULT and not Tenant.select().where(Tenant.tenant_id == tenant_id).exists():
+        if tenant_id != DEFAULT and not exists(tenant_id):
             raise LookupError(f"there is no tenant {tenant_id!r}; `tocsin apply` makes one")
         return tenant_id
     query = Tenant.select(Tenant.tenant_id).order_by(Tenant.tenant_id).limit(LISTED + 1)
@@ -42,6 +42,11 @@ def resolve(tenant_id: str | None) -> str:
             f"there are several tenants; give --tenant, one of {', '.join(known[:LISTED])}{more}"
         )
     return known[0] if known else DEFAULT
+
+
+def exists(tenant_id: str) -> bool:
+    """Whether there is such a tenant."""
+    return bool(Tenant.select().where(Tenant.tenant_id == tenant_id).exists())
 
 
 def check_name(tenant_id: str, *, field: str = "tenant") -> None:

@@ -38,16 +38,19 @@ def create(
 ) -> int:
     """Make an API key. It is shown once."""
     from admin.keys import create_key, key_document  # noqa: PLC0415  # `--help` need not wait for it
-    from admin.tenants import resolve  # noqa: PLC0415
+    from admin.tenants import exists, resolve  # noqa: PLC0415
 
     with session():
-        row, key = create_key(tenant if tenant is not None else resolve(None), role, name=name)
+        owner = tenant if tenant is not None else resolve(None)
+        is_new = not exists(owner)
+        row, key = create_key(owner, role, name=name)
         answer = {"key": key, **key_document(row)}
     if json:
         show.document(answer)
     else:
         print(key)
-        show.note(f"key {answer['id']} of tenant {answer['tenant']}, role {role}; it is not shown again")
+        of = f"{owner}, which is new" if is_new else owner
+        show.note(f"key {answer['id']} of tenant {of}, role {role}; it is not shown again")
     return OK
 
 
