@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import sys
 from typing import Annotated, Any
 
@@ -94,15 +96,8 @@ def explain(
     json: show.Json = False,
 ) -> int:
     """Say which rules match an alert and why the others don't, and who would be reached. Sends nothing."""
-    import orjson  # noqa: PLC0415  # `--help` need not wait for it
-
-    try:
-        alert = orjson.loads(read(file))
-    except orjson.JSONDecodeError as error:
-        raise CommandError(f"{file}: is no JSON: {error}") from None
-    if isinstance(alert, list) and len(alert) == 1:
-        alert = alert[0]
-    from admin.explain import explain as run  # noqa: PLC0415
+    alert = _one_alert(file)
+    from admin.explain import explain as run  # noqa: PLC0415  # `--help` need not wait for it
     from admin.tenants import resolve  # noqa: PLC0415
     from model.database import utcnow  # noqa: PLC0415
 
@@ -114,6 +109,16 @@ def explain(
         return OK
     _show_explanation(answer)
     return OK
+
+
+def _one_alert(file: str) -> Any:
+    """The alert of a file, read as `send` reads it."""
+    from cli.stream import alerts  # noqa: PLC0415  # `--help` need not wait for it
+
+    found = [alert for _, alert in itertools.islice(alerts(io.BytesIO(read(file))), 2)]
+    if len(found) != 1:
+        raise CommandError(f"{file}: must hold one alert, not {'several' if found else 'none'}")
+    return found[0]
 
 
 def _show_explanation(answer: dict[str, Any]) -> None:

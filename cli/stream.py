@@ -76,7 +76,7 @@ class _Text:
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
         self._decode = codecs.getincrementaldecoder("utf-8-sig")()
-        self._json = json.JSONDecoder(parse_constant=_no_number)
+        self._json = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_unique)
         self._rest = ""
         self._at = 0
         self._ended = False
@@ -116,7 +116,7 @@ class _Text:
                 self.wrong(
                     name, f"is no JSON: {error.msg.lower()}, at character {error.pos - self._at + 1} of it"
                 )
-            except ValueError as error:  # NaN, or an integer of thousands of digits
+            except ValueError as error:  # NaN, an integer of thousands of digits, or a name that stands twice
                 self.wrong(name, f"is no JSON that others read: {str(error).split(';')[0].lower()}")
             except RecursionError:
                 self.wrong(name, "is nested too deep")
@@ -146,3 +146,11 @@ class _Text:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which no name stands twice: RFC 8259, section 4, leaves open which one counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found

@@ -32,6 +32,25 @@ def test_each_mistake_is_one_line_that_names_the_field(tocsin: Tocsin) -> None:
     assert tocsin.json("jobs") == []
 
 
+def test_explain_reads_a_file_as_send_does(tocsin: Tocsin) -> None:
+    tocsin.apply()
+    # What one takes the other takes, as the same alert
+    for text, alert_id in (('\ufeff{"alert_id": "bom"}', "bom"), ('[{"alert_id": 7}]\n', 7)):
+        assert tocsin.json("explain", "-", text=text)["targets"]
+        assert tocsin.json("send", "-", text=text)["accepted"] == 1
+        assert tocsin.json("jobs", "--alert", str(alert_id))
+    # And what one refuses the other refuses, in the same words
+    for text in (
+        '{"alert_id": 123456789012345678901234567890}',
+        '{"alert_id": 1, "alert_id": 2}',
+        '{"alert_id": 1',
+        '{"alert_id": NaN}',
+    ):
+        assert tocsin.error("explain", "-", text=text) == tocsin.error("send", "-", text=text)
+    for text, number in (("", "none"), ('{"alert_id": 1} {"alert_id": 2}', "several")):
+        assert tocsin.error("explain", "-", text=text) == [f"error: -: must hold one alert, not {number}"]
+
+
 def test_a_wrong_configuration_is_refused_whole_with_every_mistake(tocsin: Tocsin) -> None:
     tocsin.apply()
     text = """

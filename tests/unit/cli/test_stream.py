@@ -62,6 +62,8 @@ def test_nothing_is_no_alert() -> None:
         ("[1] x", "nothing may follow the array"),
         ('{"a": NaN}', "line 1: is no JSON that others read: nan is no json number"),
         ('{"a": ' + "9" * 5000 + "}", "line 1: is no JSON that others read"),
+        ('{"a": {"b": 1, "b": 1}}', "line 1: is no JSON that others read: a name stands twice in one object"),
+        ('[{"a": 1}, {"a": 1, "\\u0061": 2}]', "[1]: is no JSON that others read: a name stands twice"),
         ("[" * 100_000, "[0]: is nested too deep"),
         (b'{"a": "\xff"}', "must be UTF-8"),
         ('{"a": "' + "x" * 3_000_000 + '"}', "line 1: must not have more than 1,048,576 characters"),
