@@ -36,10 +36,18 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print receipts as lines of JSON")
     parser.add_argument("--quiet", action="store_true", help="print no receipts")
-    parser.add_argument("--port", type=int, default=0, help="HTTP port (default: a free one)")
-    parser.add_argument("--apns-port", type=int, default=0, help="APNs port (default: a free one)")
+    parser.add_argument("--port", type=port, default=0, help="HTTP port (default: a free one)")
+    parser.add_argument("--apns-port", type=port, default=0, help="APNs port (default: a free one)")
     parser.add_argument("--no-verify", action="store_true", help="take whatever arrives (for benchmarks)")
     return parser.parse_args(argv)
+
+
+def port(text: str) -> int:
+    """A port's number; 0 lets the system choose."""
+    number = int(text)
+    if not 0 <= number <= 65535:  # noqa: PLR2004  # 16 bits
+        raise argparse.ArgumentTypeError("must be from 0 to 65535")
+    return number
 
 
 def recorder(record: BinaryIO) -> Callable[[Received], None]:
@@ -96,8 +104,23 @@ def write_env_file(path: Path, text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGINT or SIGTERM."""
+    """Run until SIGINT or SIGTERM; the exit status. What keeps it from running is one line."""
     options = arguments(argv)
+    try:
+        run(options)
+    except OSError as error:  # a port that is in use, a file that cannot be written
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"error: {name}{error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run until SIGINT or SIGTERM.
+
+    Raises:
+        OSError: a port is in use, or a file cannot be written.
+    """
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
@@ -129,7 +152,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(text, end="", flush=True)
         ended.wait()
-    return 0
 
 
 def addresses(far: FarSide) -> dict[str, str]:

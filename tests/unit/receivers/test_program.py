@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from receivers.__main__ import summary
+from receivers.__main__ import main, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +132,34 @@ def test_it_ends_on_sigterm_and_leaves_nothing(tmp_path: Path) -> None:
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(10) == 0
     assert not key.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--port", "99999", "--port: must be from 0 to 65535"),
+        ("--apns-port", "-1", "--apns-port: must be from 0 to 65535"),
+        ("--port", None, "ddress already in use"),
+        ("--apns-port", None, "ddress already in use"),
+        ("--record", "no/such/folder/x", "error: no/such/folder/x: No such file or directory"),
+        ("--env-file", "no/such/folder/x", "error: no/such/folder/x.part: No such file or directory"),
+    ],
+)
+def test_what_keeps_it_from_running_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    value: str | None,
+    told: str,
+) -> None:
+    monkeypatch.setattr("receivers.__main__.signal.signal", lambda *_: None)  # they are the tests' own here
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        try:
+            status = main(["--quiet", option, value or str(taken.getsockname()[1])])
+        except SystemExit as end:  # argparse's, for an option's value
+            status = int(str(end.code))
+    assert status != 0
+    assert told in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_line_for_people_says_what_happened(far: FarSide, http: httpx.Client) -> None:
