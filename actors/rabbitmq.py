@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import socket
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
@@ -20,6 +22,8 @@ from actors.together import parts_of
 from config.logging import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from dramatiq import Message
     from dramatiq.broker import MessageProxy
     from dramatiq.middleware import Middleware
@@ -48,6 +52,11 @@ UNREACHABLE = (pika.exceptions.AMQPError, AMQPConnectorException, OSError)
 
 #: The first try may find this thread's connection closed while it was idle; the second speaks of the broker.
 ENQUEUE_TRIES = 2
+
+#: Seconds that a hint at rows, or a question, waits for a broker that says nothing: for a connection, or on one. With
+#: pika's limits above, which follow one another, it would be a minute, and pika has none for a broker that stops
+#: without an alarm. A connection over a far line with TLS takes less, and so does a busy broker's answer.
+PATIENCE = 5.0
 
 #: AMQP's reply code for a queue that is not there (AMQP 0-9-1 specification, section 1.2).
 NOT_FOUND = 404
@@ -142,6 +151,33 @@ class _Consumer(_RabbitmqConsumer):
             )
 
 
+class _Connection(pika.BlockingConnection):  # type: ignore[misc]  # untyped
+    """A thread's connection for publishing and asking.
+
+    Args:
+        state: the thread's (dramatiq.Broker.state). While it has a `since`, no wait lasts longer than PATIENCE.
+    """
+
+    def __init__(self, parameters: Sequence[Any], state: Any) -> None:
+        self._state = state
+        super().__init__(parameters)
+
+    def _flush_output(self, *waiters: Callable[[], bool]) -> None:
+        # Every wait for the broker's answer comes by here, and pika has no limit for it but what it does in an alarm.
+        if self.is_closed or not hasattr(self._state, "since"):
+            super()._flush_output(*waiters)
+            return
+        timer = self._impl.ioloop.call_later(PATIENCE, self._give_up)
+        try:
+            super()._flush_output(*waiters)
+        finally:
+            self._impl.ioloop.remove_timeout(timer)
+
+    def _give_up(self) -> None:
+        silent = pika.exceptions.ConnectionBlockedTimeout(f"the broker has said nothing for {PATIENCE:g} s")
+        self._impl._terminate_stream(silent)  # noqa: SLF001  # as pika's own limit in an alarm
+
+
 class ConfirmingRabbitmqBroker(RabbitmqBroker):
     """Publisher confirms on, waits bounded, queue type chosen on purpose.
 
@@ -164,16 +200,43 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
 
         Raises:
             pika.exceptions.AMQPConnectionError: also of a broker that accepts a connection and says nothing, for which
-                pika has an exception that neither Dramatiq nor anybody else expects.
+                pika has an exception that neither Dramatiq nor anybody else expects; and where this thread has been
+                patient for long enough.
         """
-        try:
-            return super().connection
-        except AMQPConnectorException as error:
-            raise pika.exceptions.AMQPConnectionError(error) from None
+        found = getattr(self.state, "connection", None)
+        if found is None:
+            try:
+                found = _Connection(self._parameters_now(), self.state)
+            except AMQPConnectorException as error:
+                raise pika.exceptions.AMQPConnectionError(error) from None
+            self.state.connection = found
+            self.connections.add(found)
+        return found
 
     @connection.deleter
     def connection(self) -> None:
         RabbitmqBroker.connection.fdel(self)  # type: ignore[attr-defined]  # mypy takes a property for its getter
+
+    def _parameters_now(self) -> list[Any]:
+        since = getattr(self.state, "since", None)
+        if since is None:
+            return self.parameters
+        if time.monotonic() - since >= PATIENCE:
+            raise pika.exceptions.AMQPConnectionError(f"no connection within {PATIENCE:g} s")
+        impatient = [copy.copy(each) for each in self.parameters]
+        for each in impatient:
+            each.connection_attempts = 1
+            each.stack_timeout = min(each.stack_timeout, PATIENCE)
+        return impatient
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """What follows in this thread waits for the broker for some seconds, rather than for a minute."""
+        self.state.since = time.monotonic()
+        try:
+            yield
+        finally:
+            del self.state.since
 
     @property
     def consumer_class(self) -> type[_Consumer]:
@@ -183,13 +246,18 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """As Dramatiq's, which tries six times: with an alarm at the broker its caller would wait for half a minute.
 
+        A mere hint at rows, which the sweep replaces, waits for PATIENCE. What exists nowhere else may be large, and
+        on a slow line.
+
         Raises:
             dramatiq.errors.ConnectionClosed: the broker is away, or takes nothing.
         """
         self.state.tries = 0
         self.state.refused = message.message_id
+        is_hint = message.actor_name in TABLES
         try:
-            done = super().enqueue(message, delay=delay)
+            with self._patience() if is_hint else contextlib.nullcontext():
+                done = super().enqueue(message, delay=delay)
         finally:
             del self.state.tries
         self.state.refused = None
@@ -216,7 +284,8 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         Raises:
             dramatiq.errors.ConnectionClosed: the broker is away.
         """
-        return self._ready(queue_name, dq_name(queue_name))
+        with self._patience():
+            return self._ready(queue_name, dq_name(queue_name))
 
     def dead_letters(self, queue_name: str) -> int:
         """How many messages of a queue nobody could work on. RabbitMQ drops them after a week.
@@ -224,7 +293,8 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         Raises:
             dramatiq.errors.ConnectionClosed: the broker is away.
         """
-        return self._ready(xq_name(queue_name))
+        with self._patience():
+            return self._ready(xq_name(queue_name))
 
     def _ready(self, *names: str) -> int:
         for last_try in (False, True):

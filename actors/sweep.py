@@ -191,7 +191,7 @@ def _send_on(actor: Actor[[list[int]], None], groups: Iterable[Sequence[tuple[An
         for sweeps, size in enumerate(SIZES):
             ids = [row[0] for row in rows if min(row[1], len(SIZES) - 1) == sweeps]
             if taken:
-                taken = hand_on(actor, ids, size=size)
+                taken = hand_on(actor, ids, size=size, is_sweep=True)
             else:
                 leave_to_the_sweep(actor, ids)
     return taken

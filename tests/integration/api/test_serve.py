@@ -266,3 +266,46 @@ def test_alerts_are_accepted_while_rabbitmq_is_down_and_delivered_when_it_is_bac
         # And delivered when it is back
         wait_until(delivered, 60, "the deliveries", describe=lambda: server.text()[-3000:])
         assert server.end() == 0
+
+
+@pytest.mark.timeout(240)
+def test_alerts_are_accepted_at_once_while_rabbitmq_says_nothing_and_delivered_when_it_speaks(
+    tmp_path: Path, rabbitmq: RabbitServer, rabbitmq_url: str
+) -> None:
+    environment = {"TOCSIN_BROKER_URL": rabbitmq_url, "TOCSIN_SECRET_KEYS": Fernet.generate_key().decode()}
+    with FarSide() as far, served(tmp_path, environment | far.environment(), "--with-worker") as server:
+        server.use(server.key() or "")
+        server.client.post("/v1/channels", json=hook(far))
+        server.client.post("/v1/rules", json={"name": "all", "channel": "ops"})
+
+        def call(number: int) -> tuple[int, float]:
+            began = time.monotonic()
+            alert = {"alert_id": number, "details": {"is_critical": number % 2 == 0}}
+            answer = server.client.post("/v1/alerts", json=alert)
+            return answer.status_code, time.monotonic() - began
+
+        calls = 60
+        with ThreadPoolExecutor(calls) as callers:
+            # Given RabbitMQ takes connections and says nothing
+            rabbitmq.program.signal(signal.SIGSTOP)
+            try:
+                # When alerts come, five a second
+                answers = []
+                for number in range(calls):
+                    answers.append(callers.submit(call, number))
+                    time.sleep(0.2)
+                # Then all are accepted, and at once but for the few that ask on everybody's behalf
+                found = [answer.result() for answer in answers]
+            finally:
+                rabbitmq.program.signal(signal.SIGCONT)
+        assert {status for status, _ in found} == {202}
+        took = sorted(seconds for _, seconds in found)
+        assert took[-1] < 10
+        assert took[-10] < 2, took[-15:]
+
+        def delivered() -> bool:
+            return len({each.id for each in far.webhook.received}) == calls
+
+        # And delivered when it speaks again
+        wait_until(delivered, 60, "the deliveries", describe=lambda: server.text()[-3000:])
+        assert server.end() == 0

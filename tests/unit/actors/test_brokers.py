@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from dramatiq.middleware import Retries
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import rabbitmq
 from actors.broker import make_broker
 from actors.memory import DEAD_LETTERS, MemoryBroker
 from actors.rabbitmq import CONNECTION, ConfirmingRabbitmqBroker, _with_defaults
@@ -110,6 +112,21 @@ def test_a_broker_that_accepts_and_says_nothing_is_away_like_any_other() -> None
             broker.enqueue(dramatiq.Message("q", "nobody", (), {}, {}))
         with pytest.raises(ConnectionClosed):
             broker.waiting("q")
+
+
+def test_a_hint_or_a_question_waits_for_seconds_whatever_the_url_allows_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rabbitmq, "PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"amqp://127.0.0.1:{server.getsockname()[1]}/"
+        broker = ConfirmingRabbitmqBroker(url, queue_type="classic", middleware=[])
+        began = time.monotonic()
+        with pytest.raises(ConnectionClosed):
+            broker.enqueue(dramatiq.Message("q", "match_rules", ([1],), {}, {}))
+        with pytest.raises(ConnectionClosed):
+            broker.waiting("q")
+        assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize("name", sorted(CONNECTION))

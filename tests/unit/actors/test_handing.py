@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -13,7 +18,8 @@ from hypothesis import strategies as st
 from pika.exceptions import AMQPConnectionError
 from structlog.testing import capture_logs
 
-from actors.handing import BATCH, batches, hand_on, lane_of
+from actors import handing
+from actors.handing import BATCH, LONGEST_PAUSE, PAUSE, SILENCE, Asking, batches, hand_on, lane_of
 from actors.memory import MemoryBroker
 from model.database import connection, tuples, utcnow
 from model.tables import Delivery
@@ -46,7 +52,51 @@ class LeavingBroker(MemoryBroker):
         return super().enqueue(message, delay=delay)
 
 
-def _actor(broker: LeavingBroker, name: str = "step") -> Actor[[list[int]], None]:
+class SilentBroker(MemoryBroker):
+    """A broker that says nothing to whoever asks, until it is told to be gone."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.asked = threading.Semaphore(0)
+        self.gone = threading.Event()
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:  # noqa: ARG002  # as above
+        self.asked.release()
+        assert self.gone.wait(30)
+        raise GONE
+
+
+class Clock:
+    """The clock of actors.handing, for Asking."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(handing, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def refuse(self, asking: Asking, *, after: float) -> None:
+        """Ask, and be refused so many seconds later."""
+        began = asking.begin(is_sweep=False)
+        assert began is not None
+        self.end(asking, began, after=after, refused=True)
+
+    def end(self, asking: Asking, began: float, *, after: float, refused: bool) -> None:
+        """What was asked then has its answer so many seconds from now."""
+        with contextlib.suppress(ConnectionClosed), asking.since(began):
+            self.now += after
+            if refused:
+                raise GONE
+
+    def pause(self, asking: Asking, *, is_sweep: bool = False) -> float:
+        """For how long nobody is to ask now."""
+        before, step = self.now, 0.25
+        while (began := asking.begin(is_sweep=is_sweep)) is None:
+            self.now += step
+        asking._under_way.remove(began)
+        waited, self.now = self.now - before, before
+        return waited
+
+
+def _actor(broker: MemoryBroker, name: str = "step") -> Actor[[list[int]], None]:
     def step(ids: list[int]) -> None:
         """Is never run: this is about what is sent."""
 
@@ -116,6 +166,97 @@ def test_a_database_that_is_away_as_well_is_no_error_either(tmp_path: Path) -> N
         broker = LeavingBroker(takes=0, error=GONE)
 
         assert not hand_on(_actor(broker, "match_rules"), [1, 2])
+
+
+def test_nobody_waits_behind_others_for_a_broker_that_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handing, "SILENCE", 0.2)
+    broker = SilentBroker()
+    actor = _actor(broker, "deliver")
+    with (
+        open_test_database(f"sqlite:///{tmp_path}/test.db"),
+        ThreadPoolExecutor(2) as threads,
+        capture_logs(),
+    ):
+        with connection():
+            make_tenant()
+            later = utcnow() + timedelta(hours=1)
+            mine, others = make_deliveries(make_job(), 2, sweep_at=later)
+        try:
+            # Given somebody who has been asking for longer than a moment
+            first = threads.submit(hand_on, actor, [mine])
+            assert broker.asked.acquire(timeout=10)
+            time.sleep(0.3)
+            # When another has something to hand on, then it does not ask, and its row is due at once
+            assert threads.submit(hand_on, actor, [others]).result(timeout=10) is False
+            assert not broker.asked.acquire(timeout=0)
+            with connection():
+                assert Delivery.get_by_id(others).sweep_at <= utcnow()
+                assert Delivery.get_by_id(mine).sweep_at == later
+        finally:
+            broker.gone.set()
+        # And so is the row of the one that asked, once that was in vain
+        assert first.result(timeout=10) is False
+        with connection():
+            assert Delivery.get_by_id(mine).sweep_at <= utcnow()
+
+
+def test_a_pause_grows_with_each_refusal_that_had_to_be_waited_for_and_ends_with_what_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, asking = Clock(monkeypatch), Asking()
+    pauses = []
+    for _ in range(6):
+        clock.refuse(asking, after=5)
+        pauses.append(clock.pause(asking))
+        # The sweep must find out soon
+        assert clock.pause(asking, is_sweep=True) == PAUSE
+        clock.now += pauses[-1]
+    assert pauses == [2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE]
+    # What is refused at once costs nobody anything
+    clock.refuse(asking, after=0.1)
+    assert clock.pause(asking) == PAUSE
+    # And the first message that is taken ends all this, be it the sweep's
+    clock.now += PAUSE
+    began = asking.begin(is_sweep=True)
+    assert began is not None
+    clock.end(asking, began, after=0, refused=False)
+    assert clock.pause(asking) == 0
+    clock.refuse(asking, after=5)
+    assert clock.pause(asking) == PAUSE
+
+
+def test_after_a_refusal_one_asks_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asking = Clock(monkeypatch), Asking()
+    # Given four that asked within the first moment, and all were refused: one refusal, not four in a row
+    began = [asking.begin(is_sweep=False) for _ in range(4)]
+    clock.now += 5
+    for each in began:
+        assert each is not None
+        clock.end(asking, each, after=0.1, refused=True)
+    assert PAUSE - 1 <= clock.pause(asking) <= PAUSE
+    # When the pause is over, then one asks, and the next one does while nobody is at it
+    clock.now += PAUSE
+    first = asking.begin(is_sweep=False)
+    assert first is not None
+    assert asking.begin(is_sweep=False) is None
+    clock.end(asking, first, after=0.1, refused=False)
+    assert [asking.begin(is_sweep=False) is not None for _ in range(3)] == [True] * 3
+
+
+def test_a_broker_that_takes_others_messages_is_busy_and_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asking = Clock(monkeypatch), Asking()
+    # Given one message that is not confirmed for long
+    assert asking.begin(is_sweep=False) is not None
+    for _ in range(10):
+        # When others are taken beside it, then others ask
+        began = asking.begin(is_sweep=False)
+        assert began is not None
+        clock.end(asking, began, after=SILENCE / 2, refused=False)
+    # And no more once none is
+    clock.now += SILENCE
+    assert asking.begin(is_sweep=False) is None
 
 
 def test_an_error_of_ours_is_not_taken_for_an_absence() -> None:
