@@ -46,6 +46,15 @@ class _Given(BaseModel):
         return kind
 
 
+class _Users(BaseModel):
+    """Whom a push channel names, as no database could look for others (senders.push.PushConfig knows of none).
+
+    Asked when a channel is saved, and not when it is read: of one that was saved earlier the other users are reached.
+    """
+
+    user_ids: tuple[Identifier, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelSpec:
     """A checked channel.
@@ -113,9 +122,11 @@ def _check_config(
     kind: type[ChannelConfig], config: Mapping[str, Any], where: str
 ) -> tuple[ChannelConfig | None, list[Problem]]:
     try:
-        return kind.model_validate(config), []
+        checked = kind.model_validate(config)
+        _Users.model_validate(config)
     except ValidationError as error:
         return None, problems_of(error, prefix=where, known=_names(kind))
+    return checked, []
 
 
 def _names(kind: type[BaseModel]) -> set[str]:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from admin import tenants
 from admin.lookup import find_channel, pick
+from model.alert import printable
 from model.database import connection, transaction, utcnow
 from model.problems import InvalidInput, Problem, path, problems_of
 from model.rulebook import SPEC_FIELDS
@@ -67,6 +68,10 @@ def _channel_of(
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         problems.append(Problem(where, "must be the name or id of a channel"))
         return None, where
+    try:
+        printable(str(value))  # PostgreSQL could not even look for it
+    except ValueError as error:
+        problems.append(Problem(where, str(error)))
     return value, where
 
 

@@ -35,7 +35,12 @@ MAX_INTEGER = 2**63 - 1
 MAX_SEVERITY = 1_000_000
 
 
-def _printable(value: str) -> str:
+def printable(value: str) -> str:
+    """The text, if every database and every receiver can hold it.
+
+    Raises:
+        ValueError: it has a NUL character, or half of one.
+    """
     if "\0" in value:
         raise ValueError("must not contain NUL characters")
     try:
@@ -45,7 +50,7 @@ def _printable(value: str) -> str:
     return value
 
 
-Text = Annotated[StrictStr, AfterValidator(_printable)]
+Text = Annotated[StrictStr, AfterValidator(printable)]
 Identifier = Annotated[Text, Field(min_length=1, max_length=255)]
 
 
@@ -134,7 +139,7 @@ def _foreign_scalar(value: Any) -> str | None:
     rule = None
     if isinstance(value, str):
         try:
-            _printable(value)
+            printable(value)
         except ValueError as error:
             rule = str(error)
     elif isinstance(value, int):

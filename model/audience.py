@@ -63,7 +63,10 @@ def users_of(config: Mapping[str, Any], user_id: str | None) -> list[str] | None
     """The users that a push channel's config names, or the one of a job without a rule; None for all."""
     if user_id is not None:
         return [user_id]
-    return None if config.get("all_users") else list(config.get("user_ids") or ())
+    if config.get("all_users"):
+        return None
+    # Channels may have been saved with a NUL in a name, with which PostgreSQL would refuse to look for all of them.
+    return [user for user in config.get("user_ids") or () if "\0" not in user]
 
 
 def audience(

@@ -11,7 +11,7 @@ from api.limits import Limits
 from model.database import JsonField, connection
 from model.tables import Alert, Job
 from tests.integration.api.conftest import serving
-from tests.support.database import make_job
+from tests.support.database import make_channel, make_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,6 +245,33 @@ def test_a_channel_that_is_neither_name_nor_id_is_one_problem_of_one_field(
 ) -> None:
     answer = sqlite_api.call("POST", "/v1/replay", json={"channel": channel})
     assert [each["field"] for each in assert_problem(answer, 422)["errors"]] == ["channel"]
+
+
+def test_what_no_database_can_hold_is_one_problem_of_one_field(api: Api) -> None:
+    push = {"name": "team", "channel_type": "push", "config": {"user_ids": ["alice", "bob\0"]}}
+    for method, path, given, field in (
+        ("POST", "/v1/rules", {"name": "x", "channel": "a\0b"}, "channel"),
+        ("PATCH", "/v1/rules/{rule}", {"channel": "a\0b"}, "channel"),
+        ("POST", "/v1/channels", push, "config.user_ids[1]"),
+    ):
+        (problem,) = assert_problem(api.call(method, path, json=given), 422)["errors"]
+        assert problem == {"field": field, "rule": "must not contain NUL characters"}
+
+
+def test_a_push_channel_that_was_saved_with_a_user_that_cannot_be_is_the_others(api: Api) -> None:
+    # Given a channel of an earlier version's saving, for one user with a phone and one that nobody can look for
+    with connection():
+        api.ids["team"] = make_channel(
+            name="team", channel_type="push", config={"user_ids": ["bob\0", "alice"]}
+        )
+    assert api.call("POST", "/v1/rules", json={"name": "team", "channel": "team"}).status_code == 201
+    # When an alert is explained, and the channel is tried
+    explained = api.call("POST", "/v1/explain", json={"alert_id": 1})
+    tried = api.call("POST", "/v1/channels/{team}/test").json()
+    # Then both know of the phone (for which there is no APNs here)
+    assert explained.status_code == 200, explained.text
+    assert [target["user_id"] for target in explained.json()["targets"] if target["user_id"]] == ["alice"]
+    assert [device["user_id"] for device in tried["devices"]] == ["alice"]
 
 
 def test_a_channel_is_replayed_by_its_name_or_its_id(sqlite_api: Api) -> None:
