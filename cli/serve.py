@@ -61,6 +61,7 @@ def serve(
 
     from api.app import create_app  # noqa: PLC0415
     from api.limits import Limits  # noqa: PLC0415
+    from cli.heads import HeadInTime  # noqa: PLC0415
     from config.logging import configure_logging  # noqa: PLC0415
 
     # A server's log is what it does, and not only what went wrong.
@@ -73,6 +74,7 @@ def serve(
         _greet(settings, listener, as_json=json)
         config = uvicorn.Config(
             app,
+            http=HeadInTime,
             log_config=None,
             access_log=False,  # api.middleware writes that line
             server_header=False,

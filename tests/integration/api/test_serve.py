@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ from tests.servers.programs import wait_until
 from tests.support import alert_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.servers import RabbitServer
@@ -35,11 +37,17 @@ ADDRESS = r'listens[ _]on(?: |": *")(http://[^\s"]+)[\s"]'
 class Served:
     """A `tocsin serve` of its own process."""
 
-    def __init__(self, directory: Path, environment: dict[str, str], *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        environment: dict[str, str],
+        *options: str,
+        program: Sequence[str] = ("-m", "cli"),
+    ) -> None:
         self.output = directory / "output"
         self._file = self.output.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "serve", "--port", "0", *options],
+            [sys.executable, *program, "serve", "--port", "0", *options],
             stdout=self._file,
             stderr=subprocess.STDOUT,
             env={
@@ -87,8 +95,10 @@ class Served:
 
 
 @contextmanager
-def served(directory: Path, environment: dict[str, str], *options: str) -> Iterator[Served]:
-    server = Served(directory, environment, *options)
+def served(
+    directory: Path, environment: dict[str, str], *options: str, program: Sequence[str] = ("-m", "cli")
+) -> Iterator[Served]:
+    server = Served(directory, environment, *options, program=program)
     try:
         yield server
     finally:
@@ -228,6 +238,63 @@ def test_the_limits_that_the_command_was_given_and_the_metrics_that_processes_sh
             return "dramatiq_messages_total{" in server.client.get("/metrics").text
 
         wait_until(counted, SECONDS, "the message to be counted", describe=server.text)
+
+
+#: `tocsin`, with less patience for the head of a request.
+IMPATIENT = "import sys, cli.heads, cli.main; cli.heads.SECONDS = 2.5; sys.exit(cli.main.main())"
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+def answer(connection: socket.socket) -> bytes:
+    """The next one, with its JSON; nothing: the server has closed the connection."""
+    connection.settimeout(SECONDS)
+    found = b""
+    while not found.endswith(b"}") and (more := connection.recv(10_000)):
+        found += more
+    return found
+
+
+def test_a_connection_whose_request_does_not_begin_is_closed_and_no_other(tmp_path: Path) -> None:
+    with served(tmp_path, {}, program=["-c", IMPATIENT]) as server, contextlib.ExitStack() as stack:
+        port = server.client.base_url.port
+        assert port
+
+        def connect(sent: bytes) -> socket.socket:
+            made = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            made.sendall(sent)
+            return made
+
+        def trickled_in_vain() -> bool:
+            try:
+                trickling.sendall(b"X: 1\r\n")
+            except OSError:
+                return True
+            return False
+
+        # Given connections that say nothing, half a head, or half of a second one, and a body that takes its time
+        dumb, half, trickling = connect(b""), connect(HEAD), connect(HEAD)
+        second = connect(HEAD + b"\r\n")
+        assert answer(second).startswith(b"HTTP/1.1 200 ")
+        second.sendall(HEAD)
+        body = connect(
+            f"POST /v1/alerts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key()}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 14\r\n\r\n".encode()
+        )
+        # When the time for a head is over, then they are closed, and nobody gains any by another line
+        wait_until(trickled_in_vain, SECONDS, "the end of a head that goes on and on")
+        assert [answer(each) for each in (dumb, half, second)] == [b""] * 3
+        # And the one that had begun its request has its answer
+        body.sendall(b'{"alert_id":1}')
+        assert b" 202 Accepted" in answer(body)
+        # As has one whose head came in pieces, in time, and again after a pause
+        slow = connect(HEAD)
+        for _ in range(2):
+            time.sleep(1.5)
+            slow.sendall(b"\r\n")
+            assert b" 200 OK" in answer(slow)
+            time.sleep(1.5)
+            slow.sendall(HEAD)
+        assert server.end() == 0
 
 
 @pytest.mark.timeout(240)
