@@ -52,7 +52,7 @@ def accept_alerts(alerts: Any, tenant_id: Any = "default") -> None:
     """Accept alerts that a producer put on the queue: all of them or, if one is wrong, none.
 
     Args:
-        alerts: one alert as in CONTRACT.md, or a list of up to 1,000.
+        alerts: one alert as in docs/api.md, or a list of up to 1,000.
         tenant_id: whose rules decide about them.
     """
     try:

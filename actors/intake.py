@@ -26,7 +26,7 @@ from model.tables import Alert, Channel, Job, Tenant
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Alerts that one call may bring (CONTRACT.md).
+#: Alerts that one call may bring (docs/api.md).
 MAX_ALERTS = 1000
 
 #: What an alert has and a notification has not.
@@ -62,7 +62,7 @@ def dispatch_alerts(
     """Accept alerts: all of them or, if one is wrong, none.
 
     Args:
-        alerts: one alert as in CONTRACT.md, or up to 1,000.
+        alerts: one alert as in docs/api.md, or up to 1,000.
         tenant_id: whose rules decide about them.
 
     Returns:

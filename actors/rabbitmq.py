@@ -1,4 +1,4 @@
-"""Dramatiq's RabbitMQ broker, with what FAILURES.md found missing."""
+"""Dramatiq's RabbitMQ broker, with what it lacks where the broker falls silent, loses data or is sent nonsense."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def apply(
     """Make a tenant what a document says.
 
     Args:
-        document: CONTRACT.md, "What `apply` reads"; see `admin.desired`.
+        document: what `tocsin apply` reads; see `admin.desired`.
         tenant_id: the tenant, if the document names none. It is made if it is not there.
         prune: remove what the document's lists lack. A list that is missing altogether is let alone.
         dry_run: change nothing.

@@ -28,7 +28,7 @@ RESERVED = "direct"
 
 
 class _Given(BaseModel):
-    """A channel as people write it (CONTRACT.md, "A channel")."""
+    """A channel as people write it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 

@@ -1,7 +1,6 @@
 """What `apply` reads: a tenant's channels, rules and users as one document, checked whole.
 
-CONTRACT.md, "What `apply` reads". A list that is missing says nothing about what is there; an empty one says
-that nothing should be.
+A list that is missing says nothing about what is there; an empty one says that nothing should be.
 """
 
 from __future__ import annotations

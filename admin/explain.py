@@ -1,7 +1,7 @@
 """What would become of an alert, and why: every rule with its reason, every target with its verdict.
 
-CONTRACT.md, "Explain's answer". It asks what the chain asks (`Rule.mismatch`, `Rule.is_throttled`,
-`Preference.verdict`), and adds what the chain never sees: rules and channels that are disabled.
+It asks what the chain asks (`Rule.mismatch`, `Rule.is_throttled`, `Preference.verdict`), and adds what the chain never
+sees: rules and channels that are disabled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def explain(
     """Explain an alert, as if it were accepted at a moment.
 
     Args:
-        alert: an alert as in CONTRACT.md.
+        alert: an alert as in docs/api.md.
         tenant_id: whose rules.
         settings: say what is critical.
         at: the moment, aware, for which throttles and quiet hours are judged.

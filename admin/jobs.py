@@ -89,7 +89,7 @@ def find_job(tenant_id: str, reference: str | int) -> Job:
 
 
 def show_job(tenant_id: str, reference: str | int) -> dict[str, Any]:
-    """One job with its alert and its DispatchResult (CONTRACT.md, "A job").
+    """One job with its alert and its DispatchResult.
 
     Raises:
         LookupError: as above.

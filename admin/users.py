@@ -32,7 +32,7 @@ _Label = Annotated[Text, Field(max_length=255)]
 
 
 class _Given(BaseModel):
-    """A device as people and apps write it (CONTRACT.md, "A device")."""
+    """A device as people and apps write it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 

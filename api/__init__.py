@@ -1,1 +1,1 @@
-"""The front door: the HTTP API, version 1 (CONTRACT.md), and other systems' alerts translated into ours."""
+"""The front door: the HTTP API, version 1 (docs/api.md), and other systems' alerts translated into ours."""

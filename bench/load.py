@@ -10,7 +10,7 @@ MOMENT = "2026-11-03T20:26:10.344Z"
 
 
 def alert(name: str, *, alert_type: str = "motion", severity: int = 2) -> dict[str, Any]:
-    """An alert of ordinary size, some 300 bytes, as CONTRACT.md has it."""
+    """An alert of ordinary size, some 300 bytes."""
     return {
         "alert_id": name,
         "alert_type": alert_type,

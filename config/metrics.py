@@ -1,4 +1,4 @@
-"""The metrics of CONTRACT.md. No label carries a user, token, alert or URL unless a setting asks for it.
+"""The metrics (docs/operations.md). No label carries a user, token, alert or URL unless a setting asks for it.
 
 prometheus_client decides when it is first imported whether its values live in this process or in files that
 all worker processes share (PROMETHEUS_MULTIPROC_DIR). Hence the import inside: worker processes set the

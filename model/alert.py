@@ -72,7 +72,7 @@ _DETAILS: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 class AlertEvent(BaseModel):
-    """One event of one alert (CONTRACT.md, "An alert"). Build it by `parse_alert`."""
+    """One event of one alert (docs/api.md, "An alert"). Build it by `parse_alert`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 

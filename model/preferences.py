@@ -79,7 +79,7 @@ DELIVER = Verdict("deliver")
 
 
 class Preference(BaseModel):
-    """A user's preferences (CONTRACT.md, "Preferences"). The default wants everything at any time."""
+    """A user's preferences (docs/api.md; the fields at `/docs`). The default wants everything at any time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 

@@ -1,4 +1,4 @@
-"""What came of a job, in the shapes of CONTRACT.md: a job, and its DispatchResult."""
+"""What came of a job, in the shapes that the API and the command line show: a job, and its DispatchResult."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _Filters = Annotated[list[_Filter], BeforeValidator(lambda value: [] if value is
 
 
 class RuleSpec(BaseModel):
-    """A routing rule's own fields (CONTRACT.md, "A routing rule"), as people write them."""
+    """A routing rule's own fields, as people write them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 

@@ -91,7 +91,7 @@ def from_cloudevents(document: Any, mapping: Mapping, *, batched: bool | None = 
 
 
 def translate(event: Event, mapping: Mapping, *, prefix: str = "") -> dict[str, Any]:
-    """One event as an alert (CONTRACT.md, "An alert").
+    """One event as an alert (docs/api.md, "An alert").
 
     Args:
         prefix: its place in the whole input, such as "[3]".

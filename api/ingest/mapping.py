@@ -19,7 +19,7 @@ from model.problems import InvalidInput, Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping as Dict
 
-#: What the words mean that people use, in CONTRACT.md's numbers: 0-1 info, 2 warning, 3 error, 4 and more critical.
+#: What the words mean that people use, in our numbers: 0-1 info, 2 warning, 3 error, 4 and more critical.
 SEVERITIES = {
     "ok": 0, "none": 0, "debug": 0, "info": 1, "information": 1, "informational": 1, "notice": 1, "low": 1,
     "minor": 2, "warning": 2, "warn": 2, "medium": 2, "moderate": 2,

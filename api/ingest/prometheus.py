@@ -86,7 +86,7 @@ def parse_group(document: Any) -> Group:
 
 
 def translate(alert: GroupedAlert, mapping: Mapping, *, source: str, urls: dict[str, str]) -> dict[str, Any]:
-    """One alert as ours (CONTRACT.md, "An alert"), of any size: `fitted` makes it fit.
+    """One alert as ours (docs/api.md, "An alert"), of any size: `fitted` makes it fit.
 
     Args:
         source: the system it comes from.
