@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors import wait_for_result
 from api.work import reading
-from model.database import DATABASE_AWAY, connection
-from model.tables import Job
+from model.database import DATABASE_AWAY
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -60,17 +59,12 @@ class Waiting:
 async def _looked_for(request: Request, job_id: int) -> dict[str, Any] | None:
     pause = FIRST_LOOK
     while not (request.app.state.is_stopping() or await request.is_disconnected()):
-        with contextlib.suppress(TimeoutError, *DATABASE_AWAY):
+        with contextlib.suppress(
+            TimeoutError, LookupError, *DATABASE_AWAY
+        ):  # LookupError: the job was pruned
             async with asyncio.timeout(LOOK):
-                if (result := await reading(request, _look, job_id)) is not None:
+                if (result := await reading(request, wait_for_result, job_id, timeout=0)) is not None:
                     return result
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, LAST_LOOK)
     return None
-
-
-def _look(job_id: int) -> dict[str, Any] | None:
-    with connection():
-        # The job itself holds the alert, which may be large, and is read only once.
-        has_ended = Job.select().where((Job.id == job_id) & Job.finished_at.is_null(is_null=False)).exists()
-        return wait_for_result(job_id, timeout=0) if has_ended else None

@@ -110,10 +110,10 @@ def targets_for(
 
 
 def preferences_of(tenant_id: str, users: Iterable[str]) -> dict[str, Preference]:
-    """The preferences of at most USERS users, from one query; who has none wants everything."""
+    """The preferences of some users, from one query; who has none wants everything."""
     wanted = sorted(users)
     query = PreferenceRow.select(PreferenceRow.user_id, PreferenceRow.preferences).where(
-        (PreferenceRow.tenant == tenant_id) & PreferenceRow.user_id.in_(wanted)
+        (PreferenceRow.tenant == tenant_id) & among(PreferenceRow.user_id, wanted)
     )
     stored = dict(tuples(query)) if wanted else {}
     return {user_id: _preference(tenant_id, user_id, stored.get(user_id)) for user_id in wanted}

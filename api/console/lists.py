@@ -15,6 +15,7 @@ from peewee import JOIN, SQL, fn
 from api import cursors
 from model.audience import addressed
 from model.database import tuples, utcnow
+from model.results import without_alert
 from model.states import DeliveryState, JobState
 from model.tables import Alert, Channel, Delivery, Device, Job, LogEntry, PreferenceRow
 
@@ -98,7 +99,7 @@ def alert(tenant_id: str, alert_id: str) -> tuple[list[Alert], list[Job]]:
     if not events:
         raise LookupError(f"there is no alert {alert_id!r} in tenant {tenant_id!r}")
     mine = (Job.tenant == tenant_id) & (Job.alert_id == alert_id)
-    return events, list(Job.select().where(mine).order_by(Job.id).limit(1000))
+    return events, list(Job.select(*without_alert()).where(mine).order_by(Job.id).limit(1000))
 
 
 def jobs(

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from actors import wait_for_result
 from api import waiting
 from model.database import connection, utcnow
 from model.states import JobState
@@ -16,8 +17,6 @@ from tests.integration.api.conftest import serving
 from tests.servers.programs import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import httpx
     import pytest
 
@@ -36,14 +35,13 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], set[str]]:
     """The looks that are made from now on, and the names of the threads that made them."""
     made: list[int] = []
     threads: set[str] = set()
-    real: Callable[[int], object] = waiting._look
 
-    def look(job_id: int) -> object:
+    def look(job_id: int, *, timeout: float) -> object:
         made.append(job_id)
         threads.add(threading.current_thread().name)
-        return real(job_id)
+        return wait_for_result(job_id, timeout=timeout)
 
-    monkeypatch.setattr(waiting, "_look", look)
+    monkeypatch.setattr(waiting, "wait_for_result", look)
     return made, threads
 
 
