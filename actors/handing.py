@@ -70,6 +70,10 @@ PAUSE, LONGEST_PAUSE = 2.0, 30.0
 #: threads wait before anybody knows.
 SILENCE = 1.0
 
+#: Seconds after which nobody can still be asking (actors.rabbitmq.PATIENCE): the time limit may have ended a thread
+#: before it could say that it no longer does.
+FORGOTTEN = 60.0
+
 
 class Asking:
     """Who of this process asks a broker at the moment, and what came of it of late."""
@@ -88,6 +92,7 @@ class Asking:
         """
         now = time.monotonic()
         with self._lock:
+            self._under_way = [began for began in self._under_way if now - began < FORGOTTEN]
             if is_sweep:
                 may_ask = now >= self._refused_at + PAUSE
             elif self._pause:
@@ -110,7 +115,7 @@ class Asking:
             with self._lock:
                 self._taken_at, self._refused_at, self._pause = time.monotonic(), -math.inf, 0.0
         finally:
-            with self._lock:
+            with self._lock, contextlib.suppress(ValueError):  # it took longer than anybody thought
                 self._under_way.remove(began)
 
     def _refused(self, began: float) -> None:

@@ -93,17 +93,15 @@ def _set_right(now: datetime) -> None:
     lease = timedelta(seconds=runtime.settings.lease)
     off = now + timedelta(seconds=runtime.settings.sweep_grace) * 2 ** (DOUBLINGS + 1)
     is_sending = Delivery.state == DeliveryState.SENDING
+    is_far = Delivery.lease_until > now + 2 * lease
     wrong: tuple[tuple[Any, Any, dict[str, datetime]], ...] = (
         (Alert, Alert.sweep_at > off, {"sweep_at": now}),
         (Job, Job.sweep_at > off, {"sweep_at": now}),
         (Delivery, (Delivery.sweep_at > off) & (Delivery.state == DeliveryState.PENDING), {"sweep_at": now}),
         # Its worker may be at it: it has a lease's time, and the lease with which to settle it, until that is over.
-        (Delivery, (Delivery.sweep_at > now + 2 * lease) & is_sending, {"sweep_at": now + lease}),
-        (
-            Delivery,
-            (Delivery.sweep_at <= now) & is_sending & (Delivery.lease_until > now + 2 * lease),
-            {"lease_until": now},
-        ),
+        # What the sweep itself has put off for long has a lease that is over.
+        (Delivery, (Delivery.sweep_at > now + 2 * lease) & is_sending & is_far, {"sweep_at": now + lease}),
+        (Delivery, (Delivery.sweep_at <= now) & is_sending & is_far, {"lease_until": now}),
     )
     for table, condition, right in wrong:
         if table.select().where(condition).exists():

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
+from peewee import DatabaseError
+
+#: Peewee's, and the driver's own, which comes by while rows are fetched.
+ERRORS = (DatabaseError, sqlite3.DatabaseError)
+
 FOUND = "is no SQLite database, or is damaged"
 REMEDY = "restore a backup"
 
@@ -12,6 +17,6 @@ _CODES = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether an error of Peewee's tells of such a file. The driver's own error, with its code, is behind it."""
-    code = getattr(error.__context__, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _CODES  # the rest of an extended code says where
+    """Whether one of ERRORS tells of such a file. The driver's has the code, and is behind Peewee's."""
+    codes = (getattr(each, "sqlite_errorcode", None) for each in (error, error.__context__))
+    return any(code is not None and code & 0xFF in _CODES for code in codes)  # the rest of a code says where

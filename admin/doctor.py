@@ -10,8 +10,6 @@ from email.utils import parseaddr
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from peewee import DatabaseError
-
 from admin import damage
 from config import SettingsError
 from model import migrate
@@ -65,7 +63,7 @@ def examine(settings: Settings, queues: Callable[[], dict[str, tuple[int, int, i
         found += _database(settings)
         if all(check.status != "fail" for check in found):
             found += [*_secrets(settings), *_clock()]
-    except DatabaseError as error:
+    except damage.ERRORS as error:
         if not damage.is_damage(error):
             raise
         # Whatever was read of it before: it is the one finding.

@@ -120,6 +120,11 @@ async def publishing(request: Request, function: Callable[P, T], *args: P.args, 
     return await _run(request.app.state.workshop.publishers, partial(function, *args, **kwargs))
 
 
+def begin() -> None:
+    """A request begins. It may come in the context of the one before it on its connection."""
+    _turn.set(nullcontext())
+
+
 def take_turns(request: Request, size: int) -> None:
     """Have the work of a request wait its turn from here on, if its body is a large one."""
     if size > LARGE:

@@ -32,7 +32,6 @@ def explain(error: BaseException) -> list[str] | None:
 
 def _told(error: BaseException) -> Iterator[list[str]]:
     from dramatiq.errors import BrokerError  # noqa: PLC0415  # as above
-    from peewee import DatabaseError  # noqa: PLC0415
     from pika.exceptions import AMQPError  # noqa: PLC0415
     from playhouse.pool import MaxConnectionsExceeded  # noqa: PLC0415
 
@@ -46,7 +45,7 @@ def _told(error: BaseException) -> Iterator[list[str]]:
         yield lines[:SHOWN] + ([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
     if isinstance(error, MaxConnectionsExceeded):
         yield ["the pool of database connections is used up; raise TOCSIN_DATABASE_POOL"]
-    if isinstance(error, DatabaseError) and damage.is_damage(error):
+    if isinstance(error, damage.ERRORS) and damage.is_damage(error):
         yield [f"TOCSIN_DATABASE_URL: {get_settings().sqlite_path}: {damage.FOUND}; {damage.REMEDY}"]
     if isinstance(error, DATABASE_AWAY):
         yield [

@@ -36,7 +36,9 @@ class HeadInTime(H11Protocol):
         super().connection_lost(exc)
 
     def _limit_head(self) -> None:
-        if self.conn.their_state is not h11.IDLE:  # the head is there
+        # Who was answered before the body was there sends it to nobody.
+        is_answered = self.conn.our_state is h11.DONE
+        if self.conn.their_state is not h11.IDLE and not is_answered:  # the head is there
             self._lift_limit()
         elif self._limit is None:
             # uvicorn's own end of a connection on which no further request comes

@@ -39,6 +39,9 @@ FIELD_CAP: Final = 64 * 1024
 HEAD_CAP: Final = 256 * 1024
 """Bytes that may come before the end of a head."""
 
+INTERIM_CAP: Final = 16
+"""Heads of 1xx before an answer's: without end they would keep the event loop from everything else."""
+
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 """Of any head; RFC 9112, 2.2 has a recipient take LF alone."""
 
@@ -92,17 +95,25 @@ class AnswerReader(ResponseHandler):
         super().__init__(loop)
         self._answered = False
         self._last = b""
-        self._seen = 0
+        self._seen = self._interim = 0
 
     def set_response_params(self, **params: Any) -> None:
         """A request begins, and waits for its head."""
-        self._answered, self._last, self._seen = False, b"", 0
+        self._answered, self._last, self._seen, self._interim = False, b"", 0, 0
         super().set_response_params(**params)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """Take a head that was parsed; those of 1xx come before the answer's."""
         head = data[0]
+        if self._answered:  # behind a whole answer, in the very piece that ended it
+            self._hang_up()
+            return
         self._answered = head.code >= HTTPStatus.OK
+        if not self._answered:
+            self._interim += 1
+            if self._interim > INTERIM_CAP:
+                self._give_up("nothing but 1xx")
+                return
         if head.code == HTTPStatus.NO_CONTENT and (
             head.chunked or head.headers.get("content-length", "0") != "0"
         ):
@@ -135,10 +146,13 @@ class AnswerReader(ResponseHandler):
         self._last = (self._last + data)[-2:]
         self._seen += len(data)
         if self._seen > HEAD_CAP:
-            self.set_exception(HttpProcessingError(message="the head does not end"))
-            self._hang_up()
+            self._give_up("the head does not end")
             return b"", b""
         return data, b""
+
+    def _give_up(self, why: str) -> None:
+        self.set_exception(HttpProcessingError(message=why))
+        self._hang_up()
 
     def _hang_up(self) -> None:
         self.force_close()

@@ -137,11 +137,14 @@ def _identity(event: Event) -> str:
 
 
 def _types(event: Event, data: dict[str, Any], prefix: str) -> tuple[str, str]:
-    """Which event of the alert it is, and the alert's type: without that word, since it is the same for all events."""
+    """Which event of the alert it is, and the alert's type: without such a word, since it is the same for all events.
+
+    Also where the data say which: whether a producer's types change with the event or not, the alert has one.
+    """
     rest, _, word = event.type.rpartition(".")
     named = EVENTS.get(word.lower())
     kind = _said(data, prefix) or named or EventType.OPEN
-    return kind.value, rest if rest and kind is named else event.type
+    return kind.value, rest if rest and named else event.type
 
 
 def _said(data: dict[str, Any], prefix: str) -> EventType | None:

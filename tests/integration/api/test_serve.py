@@ -280,9 +280,13 @@ def test_a_connection_whose_request_does_not_begin_is_closed_and_no_other(tmp_pa
             f"POST /v1/alerts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key()}\r\n"
             "Content-Type: application/json\r\nContent-Length: 14\r\n\r\n".encode()
         )
+        # And one that was refused at once, and goes on with its body
+        refused = connect(b"POST /v1/alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        assert answer(refused).startswith(b"HTTP/1.1 401 ")
+        refused.sendall(b"{")
         # When the time for a head is over, then they are closed, and nobody gains any by another line
         wait_until(trickled_in_vain, SECONDS, "the end of a head that goes on and on")
-        assert [answer(each) for each in (dumb, half, second)] == [b""] * 3
+        assert [answer(each) for each in (dumb, half, second, refused)] == [b""] * 4
         # And the one that had begun its request has its answer
         body.sendall(b'{"alert_id":1}')
         assert b" 202 Accepted" in answer(body)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import httpx
+import pytest
+
 from api import body, pages, work
 from api.console import lists
+from api.middleware import RequestContext
 from api.routes.health import BrokerProbe
 from receivers import FarSide
 from tests.integration.api.conftest import TOKEN, serving, session_cookie
@@ -19,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import httpx
-    import pytest
+    from starlette.types import Receive, Scope, Send
 
     from tests.integration.api.conftest import Api
 
@@ -166,3 +171,20 @@ def test_two_large_bodies_are_decoded_at_a_time_and_small_ones_do_not_wait(
             released.set()
         # And all have their turn
         assert sorted(each.result() for each in under_way) == [200] * 10 + [202] * 10
+
+
+async def test_the_next_request_of_a_connection_does_not_inherit_the_turns_of_a_large_one() -> None:
+    # Given a request in the context of another whose body was large, as uvicorn makes one that was pipelined
+    found: list[bool] = []
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        found.append(isinstance(work._turn.get(), nullcontext))
+
+    work._turn.set(asyncio.Semaphore(work.LARGE_ONES))
+    # When it begins, then it waits for no turn
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(RequestContext(app)), base_url="http://x"
+    ) as client:
+        with pytest.raises(AssertionError):  # httpx's: nothing was answered
+            await client.get("/")
+    assert found == [True]

@@ -127,3 +127,27 @@ def test_what_a_clock_that_was_ahead_put_off_comes_when_it_is_set_right(
     with connection():
         assert Delivery.get_by_id(claimed).finished_at > began + timedelta(seconds=2)
         assert Delivery.get_by_id(waits).sweep_at == tomorrow
+
+
+@pytest.mark.parametrize("chain", [{"lease": 60, "sweep_grace": 60}], indirect=True)
+def test_what_the_sweep_itself_puts_off_for_long_is_not_taken_for_a_clocks_doing(chain: Chain) -> None:
+    if not is_sqlite():
+        pytest.skip("as above")
+    # Given a delivery whose worker died, and which has been swept several times behind a backlog
+    chain.rule(chain.channel("hook"))
+    chain.stop()
+    actors.match_rules.fn(list(chain.send({"alert_id": 1}).ids))
+    now = database.utcnow()
+    with connection():
+        Delivery.update(
+            state="SENDING",
+            lease_until=now - timedelta(minutes=5),
+            sweep_at=now - timedelta(seconds=1),
+            sweeps=4,
+        ).execute()
+        # When it is swept once more, and again
+        for _ in range(2):
+            actors.sweep()
+            SweepLease.delete().execute()
+        # Then it is put off for longer than any lease, and stays so
+        assert Delivery.get().sweep_at > now + timedelta(minutes=10)

@@ -121,6 +121,34 @@ def test_a_file_that_is_no_database_or_is_damaged_is_one_line(tocsin: Tocsin) ->
     tocsin.environment["TOCSIN_DATABASE_URL"] = whole
 
 
+def test_damage_behind_the_first_rows_of_a_table_is_one_line_too(tocsin: Tocsin) -> None:
+    # Given a database in which the middle of a large table was overwritten
+    tocsin.apply()
+    file_name = tocsin.directory / "cli.db"
+    with contextlib.closing(sqlite3.connect(file_name, isolation_level=None)) as opened:
+        opened.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) "
+            "INSERT INTO notification_channels "
+            "(tenant_id, name, channel_type, config, is_enabled, health, created_at, updated_at) "
+            "SELECT tenant_id, name || n.i, channel_type, config, is_enabled, health, created_at, updated_at "
+            "FROM notification_channels c, n WHERE c.id = (SELECT min(id) FROM notification_channels)"
+        )
+        opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = opened.execute("PRAGMA page_size").fetchone()
+        ciphertext = (
+            opened.execute("SELECT config FROM notification_channels ORDER BY id").fetchone()[0].encode()
+        )
+    content = file_name.read_bytes()
+    pages = [start for start in range(0, len(content), size) if ciphertext in content[start : start + size]]
+    with file_name.open("r+b") as file:
+        file.seek(pages[len(pages) // 2])
+        file.write(b"\xff" * size)
+    # Then who reads it says so
+    told = f"{file_name}: is no SQLite database, or is damaged"
+    assert tocsin.error("channel", "list") == [f"error: TOCSIN_DATABASE_URL: {told}; restore a backup"]
+    assert tocsin.json("doctor", status=1)[0]["found"] == told
+
+
 def test_a_key_file_that_holds_no_keys_is_found_before_the_first_secret_is(tocsin: Tocsin) -> None:
     # Given a database without channels, and a key file that was restored empty
     tocsin("migrate")

@@ -19,7 +19,17 @@ from pika.exceptions import AMQPConnectionError
 from structlog.testing import capture_logs
 
 from actors import handing
-from actors.handing import BATCH, LONGEST_PAUSE, PAUSE, SILENCE, Asking, batches, hand_on, lane_of
+from actors.handing import (
+    BATCH,
+    FORGOTTEN,
+    LONGEST_PAUSE,
+    PAUSE,
+    SILENCE,
+    Asking,
+    batches,
+    hand_on,
+    lane_of,
+)  # fmt: skip
 from actors.memory import MemoryBroker
 from model.database import connection, tuples, utcnow
 from model.tables import Delivery
@@ -257,6 +267,20 @@ def test_a_broker_that_takes_others_messages_is_busy_and_not_silent(monkeypatch:
     # And no more once none is
     clock.now += SILENCE
     assert asking.begin(is_sweep=False) is None
+
+
+def test_who_was_ended_while_asking_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asking = Clock(monkeypatch), Asking()
+    # Given a thread that its time limit ended before it could say what came of it
+    assert asking.begin(is_sweep=False) is not None
+    clock.now += FORGOTTEN - 1
+    assert asking.begin(is_sweep=False) is None
+    # When nobody can still be at it, then others ask
+    clock.now += 1
+    began = asking.begin(is_sweep=False)
+    assert began is not None
+    # And one who was for all that time has nothing to take back
+    clock.end(asking, began, after=FORGOTTEN, refused=False)
 
 
 def test_an_error_of_ours_is_not_taken_for_an_absence() -> None:

@@ -143,10 +143,12 @@ def test_which_event_of_the_alert_it_is(kind: str, said: dict[str, Any], expecte
         ("com.example.door.opened", {}, "com.example.door"),
         ("com.example.door.firing", {}, "com.example.door"),
         ("com.example.door.escalated", {"event_type": "ESCALATED"}, "com.example.door"),
-        # The word that says no event, or another than the data, is one of the type.
+        # The word that says no event is one of the type; one that says another than the data is not.
         ("com.example.door.ajar", {}, "com.example.door.ajar"),
         ("com.example.door.ajar", {"event_type": "CLOSED"}, "com.example.door.ajar"),
-        ("com.example.door.closed", {"event_type": "OPEN"}, "com.example.door.closed"),
+        ("com.example.door.closed", {"event_type": "OPEN"}, "com.example.door"),
+        ("com.example.door.triggered", {"event_type": "OPEN"}, "com.example.door"),
+        ("com.example.door.triggered", {"event_type": "CLOSED"}, "com.example.door"),
         ("resolved", {}, "resolved"),
         (".resolved", {}, ".resolved"),
         ("com.example.door.resolved", {"alert_type": "door.resolved"}, "door.resolved"),

@@ -11,7 +11,7 @@ import pytest
 
 from senders.http import classify
 from senders.outcomes import Receipt, Transient
-from senders.transport import FIELD_CAP, HEAD_CAP, AnswerReader, Connector
+from senders.transport import FIELD_CAP, HEAD_CAP, INTERIM_CAP, AnswerReader, Connector
 from tests.unit.senders.http_support import failure
 from tests.unit.senders.support import client, loopback_settings, raw_server
 
@@ -102,6 +102,26 @@ async def test_what_comes_while_nobody_asks_is_no_answer_to_the_next_request() -
         await asyncio.sleep(0.1)
         # When the next request is made, then its answer is its own
         assert (await http.post(url, content=b"", headers={})).body == b"fine"
+
+
+async def test_what_comes_with_the_end_of_a_body_is_no_answer_to_the_next_request_either() -> None:
+    # Given an answer of which the end came together with a whole one that nobody asked for
+    stray = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
+    # Then the next request has its own
+    assert await both(FINE[:-2], FINE[-2:] + stray) == [(200, b"fine")] * 2
+    # And a hint that comes so does not have the next answer taken for a late one
+    hint = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert await both(FINE[:-2], FINE[-2:] + hint) == [(200, b"fine")] * 2
+
+
+async def test_hints_without_end_are_hung_up_on() -> None:
+    # Given some heads of 1xx, then the answer is taken; given very many, then at once nothing more is
+    hint = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert await both(hint * INTERIM_CAP + FINE) == [(200, b"fine")] * 2
+    async with raw_server(answering(*[hint * 1000] * 100)) as url, client() as http:
+        started = time.monotonic()
+        assert (await failure(http, url)).code == "bad answer"
+        assert time.monotonic() - started < 5
 
 
 async def test_a_body_that_breaks_ends_the_wait_for_it() -> None:
