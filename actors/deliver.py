@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from concurrent import futures
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,7 +32,7 @@ from model.tallies import TallyName, tally
 from senders.outcomes import Misconfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from actors.decide import Attempt
@@ -174,13 +175,15 @@ def _send(ready: _Ready) -> set[int]:
     return seen_to | ended | slow
 
 
-def max_retries(channel: ChannelRef | None) -> int:
-    """How often a channel is tried again: as its config says, or its type by default, or the settings do."""
-    own = None
-    if channel is not None:
+def _retries(channels: Mapping[int, ChannelRef]) -> defaultdict[int, int]:
+    """How often each channel is tried again: as its config says, or its type by default, or the settings do."""
+    allowed = defaultdict(lambda: runtime.settings.max_retries)
+    for channel_id, channel in channels.items():
         with contextlib.suppress(Misconfigured):  # which its attempt comes to
             own = attempts.config_of(channel).max_retries
-    return runtime.settings.max_retries if own is None else own
+            if own is not None:
+                allowed[channel_id] = own
+    return allowed
 
 
 def _settle_without_sending(
@@ -190,9 +193,10 @@ def _settle_without_sending(
     to_send, settlements = [], []
     ended: set[int] = set()
     pauses: dict[Lane, timedelta | None] = {}
+    retries = _retries(channels)
     for claim in claims:
         channel = channels.get(claim.channel_id)
-        settlement = before_sending(claim, channel, max_retries=max_retries(channel), now=now)
+        settlement = before_sending(claim, channel, max_retries=retries[claim.channel_id], now=now)
         if settlement is None:
             settlement = _put_off(claim, pauses, now)
         if settlement is None:
@@ -251,12 +255,13 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> set[int
     ]
     made = [attempt for attempt in made if not isinstance(attempt.result, LaneFullError)]
     unsent = len(settlements)
+    retries = _retries(channels)
     for attempt in made:
         number = attempt.claim.attempts
         # One draw for all with the same number of attempts: their retries stay one batch.
         pause = pauses.setdefault(number, backoff(runtime.settings, number))
-        channel = channels.get(attempt.claim.channel_id)
-        settlements.append(after_sending(attempt, max_retries=max_retries(channel), pause=pause, now=now))
+        allowed = retries[attempt.claim.channel_id]
+        settlements.append(after_sending(attempt, max_retries=allowed, pause=pause, now=now))
     with transaction():
         kept, jobs = ledger.settle(
             settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace)
