@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import actors
@@ -12,6 +13,8 @@ from model.tables import Delivery
 from receivers.records import Answer
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.integration.chain.conftest import Chain
 
 #: Seconds that the slow destination takes: longer than all that others need.
@@ -46,8 +49,11 @@ def test_what_fails_slowly_is_tried_again(chain: Chain) -> None:
     assert [(line[3], line[5]) for line in chain.settled()] == [("DELIVERED", 2)]
 
 
-def test_a_full_lane_puts_off_what_comes_and_loses_nothing(chain: Chain) -> None:
-    # Given a lane that is slow with more than it may hold
+def test_a_full_lane_puts_off_what_comes_and_loses_nothing(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a lane that is slow with more than it may hold (and pauses for which no test need wait)
+    monkeypatch.setattr("actors.lanes.LAST_PAUSE", timedelta(seconds=3))
     chain.rule(chain.channel("slow"))
     chain.far.webhook.always("slow", Answer(delay=2.5))
     chain.send(*({"alert_id": number} for number in range(1000)))
