@@ -90,12 +90,8 @@ def refused_at(properties: BasicProperties) -> datetime | None:
     """When a message was put among the dead letters that no broker moved there: actors.accept_alerts notes it."""
     try:
         return datetime.fromtimestamp(properties.timestamp, UTC) if properties.timestamp else None
-    except (
-        OSError,
-        OverflowError,
-        ValueError,
-    ):  # whoever may write to the queue may write anything, 64 bits of it
-        return None
+    except (OSError, OverflowError, ValueError):
+        return None  # whoever may write to the queue may write any 64 bits
 
 
 def _tries(options: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from config import SettingsError
 from model import migrate
 from model.database import DATABASE_AWAY, connection, database, is_sqlite
 from model.tables import Channel
-from model.vault import vault
+from model.vault import key_file, vault
 from senders.apns_pool import ProviderToken
 from senders.outcomes import SendError
 from senders.webpush import Vapid
@@ -101,7 +101,7 @@ def _database(settings: Settings) -> Iterator[Check]:
 
 def _files(path: Path) -> Iterator[Check]:
     """Who may read the file and its keys. Tokens and names of people are in the clear in the former."""
-    for name, file in (("database file", path), ("key file", _key_file(path))):
+    for name, file in (("database file", path), ("key file", key_file(path))):
         if not file.exists():
             continue
         mode = stat.S_IMODE(file.stat().st_mode)
@@ -113,16 +113,11 @@ def _files(path: Path) -> Iterator[Check]:
             yield Check(name, "ok", f"mode {mode:o}")
 
 
-def _key_file(path: Path) -> Path:
-    return path.with_name(path.name + ".keys")
-
-
 def _secrets(settings: Settings) -> Iterator[Check]:
     """Whether the keys are some, and each channel's config can be decrypted."""
     try:
-        if (
-            settings.is_sqlite and _key_file(settings.sqlite_path).exists()
-        ):  # without one, the vault would make it
+        # Without a key file the vault would make one.
+        if settings.is_sqlite and key_file(settings.sqlite_path).exists():
             vault.encrypt(b"")
     except SettingsError as error:
         yield Check("secret keys", "fail", "cannot be read", str(error))

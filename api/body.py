@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from api.problems import ProblemError
 from api.work import take_turns
 from model.alert import MAX_INTEGER
-from model.problems import InvalidInput, Problem
+from model.problems import InvalidInput, Problem, no_name_twice
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -76,7 +76,7 @@ def strict_json(content: bytes) -> Any:
     """
     try:
         document = orjson.loads(content)
-        json.loads(content, object_pairs_hook=_unique, parse_int=_bounded)
+        json.loads(content, object_pairs_hook=no_name_twice, parse_int=_bounded)
     except orjson.JSONDecodeError as error:  # which is a ValueError: its place is here
         raise ProblemError(400, f"the body is no JSON: {error}") from None
     except RecursionError:
@@ -94,11 +94,6 @@ def _is_deeper(document: Any, limit: int) -> bool:
         if not level:
             return False
     return True
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> None:
-    if len(pairs) > 1 and len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("a name stands twice in one object")
 
 
 def _bounded(digits: str) -> None:

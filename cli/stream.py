@@ -11,7 +11,7 @@ import codecs
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from model.problems import InvalidInput, Problem
+from model.problems import InvalidInput, Problem, no_name_twice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,8 +149,5 @@ def _no_number(name: str) -> NoReturn:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which no name stands twice: RFC 8259, section 4, leaves open which one counts."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
+    no_name_twice(pairs)
+    return dict(pairs)

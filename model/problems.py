@@ -90,3 +90,13 @@ def rule_of(item: Any, known: Sequence[str] = ()) -> str:
         return f"must have at {word} {number} {unit}{'s' * (number != 1)}"
     message: str = item["msg"].removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
+
+
+def no_name_twice(pairs: Sequence[tuple[str, Any]]) -> None:
+    """Refuse an object of JSON in which a name stands twice: RFC 8259, section 4, leaves open which one counts.
+
+    Raises:
+        ValueError: one does.
+    """
+    if len(pairs) > 1 and len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands twice in one object")

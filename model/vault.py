@@ -75,19 +75,20 @@ class Vault:
             keys = given or _keys_beside(self._settings.sqlite_path)
         elif again and not given:
             # A file that is gone by now is not made anew: a fresh key would hide that the one of all secrets is lost.
-            keys = _keys_in(_key_file(self._settings.sqlite_path))
+            keys = _keys_in(key_file(self._settings.sqlite_path))
         else:
             return self._fernet
         self._fernet = MultiFernet([Fernet(key) for key in keys])
         return self._fernet
 
 
-def _key_file(sqlite_path: Path) -> Path:
+def key_file(sqlite_path: Path) -> Path:
+    """Where the keys are that were generated beside an SQLite file."""
     return sqlite_path.with_name(sqlite_path.name + ".keys")
 
 
 def _keys_beside(sqlite_path: Path) -> list[str]:
-    path = _key_file(sqlite_path)
+    path = key_file(sqlite_path)
     try:
         if not path.exists():
             _write_once(path, Fernet.generate_key() + b"\n")
