@@ -11,7 +11,10 @@ from fastapi import FastAPI
 
 from actors.runtime import Runtime
 from api import openapi, problems, reference
+from api.auth import look_up
 from api.console import mount as console
+from api.gather import Gather
+from api.handing_in import accept_all
 from api.limits import Buckets, Limits
 from api.middleware import RequestContext
 from api.responses import Json
@@ -84,7 +87,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     spare = settings.database_pool - taken
     console = max(FEWEST, spare // 2)
     anyio.to_thread.current_default_thread_limiter().total_tokens = console
-    app.state.workshop = Workshop(max(FEWEST, spare - console))
+    workshop = Workshop(max(FEWEST, spare - console))
+    app.state.workshop = workshop
+    app.state.intake = Gather(workshop.intake, accept_all)
+    app.state.intake_keys = Gather(workshop.intake, look_up)
+    app.state.keys = Gather(workshop.readers, look_up)
     app.state.runtime = Runtime(settings)
     app.state.runtime.start()
     try:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from admin.keys import ROLES, verify_key
+from admin.keys import ROLES, verify_keys
 from api.problems import ProblemError, too_often
-from api.work import accepting, reading
 from model.database import connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from admin.keys import Role
+    from admin.keys import Role, ValidKey
+    from api.gather import Gather
 
 #: Characters of a key: ours have 50, and hashing megabytes is nobody's right.
 LONGEST = 200
@@ -51,16 +51,19 @@ class Caller:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-def identify(request: Request, key: str) -> Caller:
-    """The caller, by the key in the Authorization header. Runs in a thread: it asks the database.
+def look_up(keys: Sequence[str]) -> list[ValidKey | None]:
+    """What the database knows of keys. Runs in a thread, for all callers of a moment at once."""
+    with connection():
+        return verify_keys(keys)
+
+
+async def identify(request: Request, key: str, keys: Gather[str, ValidKey | None]) -> Caller:
+    """The caller, by the key in the Authorization header.
 
     Raises:
         ProblemError: 401 where it is none; 429 for too many requests, or too many wrong keys.
     """
-    row = None
-    if len(key) <= LONGEST:
-        with connection():
-            row = verify_key(key)
+    row = await keys(key) if len(key) <= LONGEST else None
     if row is None:
         # Counted after the look, and by address: whoever guesses is slowed down, and nobody else is shut out by it.
         address = request.client.host if request.client else ""
@@ -80,14 +83,14 @@ def require(role: Role) -> Callable[..., Coroutine[Any, Any, Caller]]:
     Raises:
         ProblemError: 401 without a key; 401, 429 as above; 403 where the caller's role is too low.
     """
-    run = accepting if role == "ingest" else reading
 
     async def caller(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Caller:
         if credentials is None:
             raise _unknown("give a key: `Authorization: Bearer KEY`", "")
-        caller = await run(request, identify, request, credentials.credentials)
+        keys = request.app.state.intake_keys if role == "ingest" else request.app.state.keys
+        caller = await identify(request, credentials.credentials, keys)
         if not caller.may(role):
             raise ProblemError(
                 403,

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Threads of intake: they look at its keys, commit and publish. Each waits for the disk and the broker in turn; more
-#: would only queue there.
+#: Threads of intake: they look at its keys, commit and publish. One at a time does it for all who come together
+#: (api.gather); the others are there for while that one waits for the database or the broker.
 INTAKE = 8
 #: Whatever else publishes: replays, and messages from the console.
 PUBLISHERS = 2
@@ -44,7 +44,6 @@ LARGE_ONES = 2
 
 #: Where a blocking endpoint of this request runs.
 _threads: contextvars.ContextVar[ThreadPoolExecutor] = contextvars.ContextVar("threads")
-#: What this request's work waits for before it takes a thread.
 _turn: contextvars.ContextVar[AbstractAsyncContextManager[None]] = contextvars.ContextVar("turn")
 
 
@@ -131,8 +130,13 @@ def take_turns(request: Request, size: int) -> None:
         _turn.set(request.app.state.workshop.large)
 
 
+def turn() -> AbstractAsyncContextManager[None]:
+    """What the work of this request waits for before it takes a thread."""
+    return _turn.get(nullcontext())
+
+
 async def _run(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
     # With this request's context, so that its id stands in every line that is logged there.
     context = contextvars.copy_context()
-    async with _turn.get(nullcontext()):
+    async with turn():
         return await asyncio.get_running_loop().run_in_executor(executor, context.run, call)

@@ -88,7 +88,7 @@ def among(column: str) -> str:
     return f"{column} IN (SELECT value FROM json_each(?))" if is_sqlite() else f"{column} = ANY(%s)"  # noqa: S608  # columns are ours
 
 
-def id_list(ids: Iterable[int]) -> Any:
+def id_list(ids: Iterable[int | str]) -> Any:
     """Ids as the parameter of `among`."""
     return orjson.dumps(list(ids)).decode() if is_sqlite() else list(ids)
 

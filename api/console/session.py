@@ -32,6 +32,8 @@ from model.vault import vault
 if TYPE_CHECKING:
     from starlette.responses import Response
 
+    from admin.keys import ValidKey
+
 COOKIE = "tocsin_session"
 #: The token of the sign-in form, for which there is no session yet.
 FORM_COOKIE = "tocsin_sign_in"
@@ -104,7 +106,7 @@ def sign_in(request: Request, key: str) -> str:
     return cookie_of(row, secrets.token_urlsafe(24), time.time())
 
 
-def cookie_of(row: ApiKey, csrf: str, now: float) -> str:
+def cookie_of(row: ApiKey | ValidKey, csrf: str, now: float) -> str:
     """The value of the session's cookie."""
     content = {"purpose": _PURPOSE, "key": row.id, "mark": row.key_hash[:_MARK], "csrf": csrf, "at": now}
     return vault.encrypt(orjson.dumps(content))

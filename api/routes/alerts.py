@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  # FastAPI reads it at run time
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from actors import dispatch_alerts
+from actors.intake import parse_alerts
 from admin.explain import explain as explain_alert
 from api import examples, pages
 from api.auth import Ingester, Reader  # noqa: TC001  # as above
-from api.body import JsonBody  # noqa: TC001  # as above
+from api.body import Body, JsonBody  # noqa: TC001  # as above
 from api.cursors import Cursor, Limit  # noqa: TC001  # as above
 from api.describe import KEYED, WITH_BODY, answer, body, problems, ref
+from api.handing_in import hand_in
 from api.parameters import AlertId, QueryWord  # noqa: TC001  # as above
 from api.responses import Json
-from api.work import Call, accepting
+from api.work import Call
 from model.alert import AlertEvent
 from model.database import connection, utcnow
 from model.moments import Moment  # noqa: TC001  # as above
@@ -68,15 +70,14 @@ async def post_alerts(request: Request, caller: Ingester, given: JsonBody) -> Js
     An event of an alert that was accepted before is a duplicate and changes nothing, so that a call may be repeated
     until it is answered. The answer comes after the commit, also while the broker is down. Role: ingest.
     """
-    return await accepting(request, _accept, caller.tenant_id, given)
+    return await hand_in(request, caller, given, partial(_read, given))
 
 
-def _accept(tenant_id: str, given: Any) -> Json:
+def _read(given: Body) -> list[AlertEvent]:
     document = given.json()
     alerts = document if isinstance(document, list) else [document]
     refuse_crowded(alerts)
-    done = dispatch_alerts(alerts, tenant_id=tenant_id)
-    return Json({"accepted": done.accepted, "duplicates": done.duplicates}, status_code=202)
+    return parse_alerts(alerts)
 
 
 @router.get(

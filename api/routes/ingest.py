@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from actors import dispatch_alerts
-from actors.handing import batches
-from actors.intake import MAX_ALERTS
 from api import examples
 from api.auth import Ingester  # noqa: TC001  # FastAPI reads it at run time
 from api.body import JSON, Body, JsonBody
 from api.describe import WITH_BODY, answer, body
+from api.handing_in import hand_in
 from api.ingest.alertmanager import from_alertmanager
 from api.ingest.binary import BATCH, EVENT, EventBody, from_headers, is_binary
 from api.ingest.cloudevents import from_cloudevents
 from api.ingest.grafana import from_grafana
 from api.ingest.mapping import DEFAULT_SEVERITY, Mapping, parse_severities
 from api.ingest.strays import adopt
-from api.responses import Json
-from api.work import Call, accepting
+from api.responses import Json  # noqa: TC001  # FastAPI reads it at run time
+from api.work import Call
 from model.alert import MAX_SEVERITY, AlertEvent, parse_alert
 from model.problems import InvalidInput, Problem
 
@@ -75,16 +74,14 @@ async def mapping(
 _Mapped = Annotated[Mapping, Depends(mapping)]
 
 
-def _accept(
+def _read(
     tenant_id: str,
     read: Callable[[], Any],
     translate: Callable[[Any], list[dict[str, Any]]],
     *,
     has_strays: bool = False,
-) -> Json:
-    """Translate, check all, and only then commit: a thousand at a time, each thousand at once.
-
-    Should the database go away between two thousands the sender repeats its call, and those before are duplicates.
+) -> list[AlertEvent]:
+    """Translate, and check all.
 
     Args:
         read: decodes the body.
@@ -99,14 +96,7 @@ def _accept(
             problems += error.problems
     if problems:
         raise InvalidInput(problems)
-    if has_strays:
-        parsed = adopt(parsed, tenant_id=tenant_id)
-    accepted = duplicates = 0
-    for some in batches(parsed, MAX_ALERTS):
-        done = dispatch_alerts(some, tenant_id=tenant_id)
-        accepted += done.accepted
-        duplicates += done.duplicates
-    return Json({"accepted": accepted, "duplicates": duplicates}, status_code=202)
+    return adopt(parsed, tenant_id=tenant_id) if has_strays else parsed
 
 
 @router.post(
@@ -122,10 +112,9 @@ async def alertmanager(request: Request, caller: Ingester, given: JsonBody, want
     An alert's id is its fingerprint and the time at which it began: a repeat is a duplicate, `resolved` closes it, and
     firing again is a new alert.
     """
-    return await accepting(
-        request, _accept, caller.tenant_id, given.json, lambda document: from_alertmanager(document, wanted),
-        has_strays=True,
-    )  # fmt: skip
+    translate = partial(from_alertmanager, mapping=wanted)
+    read = partial(_read, caller.tenant_id, given.json, translate, has_strays=True)
+    return await hand_in(request, caller, given, read)
 
 
 @router.post(
@@ -137,10 +126,9 @@ async def alertmanager(request: Request, caller: Ingester, given: JsonBody, want
 )
 async def grafana(request: Request, caller: Ingester, given: JsonBody, wanted: _Mapped) -> Json:
     """Grafana's webhook contact point. Ids as with Alertmanager. Role: ingest."""
-    return await accepting(
-        request, _accept, caller.tenant_id, given.json, lambda document: from_grafana(document, wanted),
-        has_strays=True,
-    )  # fmt: skip
+    translate = partial(from_grafana, mapping=wanted)
+    read = partial(_read, caller.tenant_id, given.json, translate, has_strays=True)
+    return await hand_in(request, caller, given, read)
 
 
 @router.post(
@@ -175,7 +163,5 @@ async def cloudevents(
         def read() -> Any:
             return from_headers(request.headers, given.json() if given.content else None)
 
-    return await accepting(
-        request, _accept, caller.tenant_id, read,
-        lambda document: from_cloudevents(document, wanted, batched=batched),
-    )  # fmt: skip
+    translate = partial(from_cloudevents, mapping=wanted, batched=batched)
+    return await hand_in(request, caller, given, partial(_read, caller.tenant_id, read, translate))

@@ -1,0 +1,134 @@
+"""Requests that come together are committed together, and each is answered as if it had come alone."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from peewee import DataError, OperationalError
+
+from actors import intake
+from actors.intake import Accepted, parse_alerts
+from api import handing_in
+from api.handing_in import HandedIn, accept_all
+from model.alert import parse_alert
+from model.database import connection, database, tuples
+from model.problems import InvalidInput
+from model.tables import Alert, Tenant
+
+if TYPE_CHECKING:
+    from tests.integration.api.conftest import Api
+
+
+def brings(*alerts: Any, tenant: str = "acme") -> HandedIn:
+    return HandedIn(tenant, partial(parse_alerts, [{"alert_id": each} for each in alerts]))
+
+
+def counts(outcomes: list[Accepted | Exception]) -> list[Any]:
+    return [
+        (each.accepted, each.duplicates) if isinstance(each, Accepted) else type(each) for each in outcomes
+    ]
+
+
+def stored(tenant: str = "acme") -> list[str]:
+    with connection():
+        query = Alert.select(Alert.alert_id).where(Alert.tenant == tenant).order_by(Alert.id)
+        return [row[0] for row in tuples(query) if row[0] != "door/7"]
+
+
+@pytest.fixture
+def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many calls each transaction of the intake had."""
+    found: list[int] = []
+    insert = intake._insert
+
+    def counted(calls: Any) -> Any:
+        found.append(len(calls))
+        return insert(calls)
+
+    monkeypatch.setattr(intake, "_insert", counted)
+    return found
+
+
+@pytest.mark.usefixtures("api")
+def test_one_transaction_for_all_and_an_answer_for_each(transactions: list[int]) -> None:
+    # Given requests of two tenants, with an alert in common, one twice in a request, and a bad one among them
+    given = [brings(1, 2), brings(2, 3, 3), brings("\0"), brings(1, tenant="other"), brings(), brings(1)]
+    # When they are accepted
+    found = accept_all(given)
+    # Then what is wrong is one caller's, and the alert in common is new in the first request that brought it
+    assert counts(found) == [(2, 0), (1, 2), InvalidInput, (1, 0), (0, 0), (0, 1)]
+    assert (sorted(stored()), stored("other")) == (["1", "2", "3"], ["1"])
+    assert transactions == [5]
+
+
+@pytest.mark.usefixtures("api")
+def test_more_than_a_thousand_alerts_are_several_transactions_and_no_request_is_split_below_that(
+    transactions: list[int],
+) -> None:
+    # Given two requests of one call each, one of another system's, which may bring as many as it likes, and a small one
+    many = HandedIn("acme", lambda: [parse_alert({"alert_id": each}) for each in range(2000, 4500)])
+    found = accept_all([brings(*range(600)), brings(*range(500, 1100)), many, brings("x")])
+    assert counts(found) == [(600, 0), (500, 100), (2500, 0), (1, 0)]
+    assert len(stored()) == 3601
+    # 600; 600; 1,000; 1,000; 500 and the one
+    assert transactions == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.usefixtures("api")
+def test_what_the_database_refuses_of_one_is_not_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a request whose alert the database does not take, which nobody foresaw
+    insert = intake._insert
+
+    def particular(calls: Any) -> Any:
+        if any(alert.key == "poison" for call in calls for alert in call.alerts):
+            raise DataError("no such thing")
+        return insert(calls)
+
+    monkeypatch.setattr(intake, "_insert", particular)
+    # Then it alone fails
+    assert counts(accept_all([brings(1), brings("poison"), brings(2)])) == [(1, 0), DataError, (1, 0)]
+    assert sorted(stored()) == ["1", "2"]
+
+
+@pytest.mark.usefixtures("api")
+def test_a_tenant_that_has_just_been_deleted_is_its_own_callers_problem() -> None:
+    with connection():
+        Tenant.delete().where(Tenant.tenant_id == "other").execute()
+    found = accept_all([brings(1), brings(1, tenant="other"), brings(2)])
+    assert counts(found) == [(1, 0), InvalidInput, (1, 0)]
+
+
+@pytest.mark.usefixtures("api")
+def test_a_database_that_is_away_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def away(calls: Any) -> Any:
+        asked.append(len(calls))
+        raise OperationalError("away")
+
+    monkeypatch.setattr(handing_in, "accept", away)
+    assert counts(accept_all([brings(1), brings(2)])) == [OperationalError] * 2
+    assert asked == [2]
+
+
+def test_many_callers_at_once_each_have_their_own_answer(api: Api, transactions: list[int]) -> None:
+    def hand_in(number: int) -> tuple[int, Any]:
+        role = ("ingest", "read", "admin")[number % 3]
+        alert = {"alert_id": f"many/{number // 2}", "severity": "high" if number % 10 == 7 else 1}
+        answer = api.call("POST", "/v1/alerts", role=role, json=alert)
+        return answer.status_code, answer.json()
+
+    with ThreadPoolExecutor(20) as threads:
+        found = list(threads.map(hand_in, range(100)))
+    assert [status for status, _ in found] == [422 if number % 10 == 7 else 202 for number in range(100)]
+    assert sum(answer["accepted"] for status, answer in found if status == 202) == 50
+    assert sum(answer["duplicates"] for status, answer in found if status == 202) == 40
+    assert len(stored()) == 50
+    assert 1 <= len(transactions) <= 90
+    with connection():
+        assert (
+            database.execute_sql("SELECT count(*) FROM alerts WHERE tenant_id = 'acme'").fetchone()[0] == 51
+        )
