@@ -8,7 +8,7 @@ queue's dead letters with its reason, and never tried again.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dramatiq
 import pika
@@ -17,19 +17,23 @@ from dramatiq.common import xq_name
 from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
 from peewee import ProgrammingError
 
+from actors.accepting import HandedIn, accept_all
 from actors.broker import broker
-from actors.intake import dispatch_alerts
+from actors.intake import Accepted, parse_alerts
 from actors.memory import MemoryBroker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
-from actors.roads import FRONT
+from actors.roads import ACCEPT, FRONT
+from actors.together import Together
 from config.logging import get_logger
 from model.database import DATABASE_AWAY
 from model.problems import InvalidInput, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dramatiq import Message
 
-ACCEPT = "tocsin.accept"
+    from model.alert import AlertEvent
 
 #: Problems that a dead letter and its log line tell.
 TOLD = 20
@@ -47,6 +51,23 @@ def _database_is_away(_retries: int, error: BaseException) -> bool:
     return isinstance(error, (*DATABASE_AWAY, ProgrammingError, TimeLimitExceeded))
 
 
+class ComeAgainError(Exception):
+    """Messages that were worked on together come again, each alone. Its cause says why."""
+
+
+class _Given(NamedTuple):
+    """A message, and what it brings. Without one the step was called as a function, as tests of other things do."""
+
+    message: Any
+    alerts: Any
+    tenant_id: Any = "default"
+
+    def read(self) -> list[AlertEvent]:
+        if not isinstance(self.tenant_id, str) or "\0" in self.tenant_id:
+            raise InvalidInput([Problem("tenant_id", "must be the name of a tenant")])
+        return parse_alerts(self.alerts if isinstance(self.alerts, list) else [self.alerts])
+
+
 @dramatiq.actor(queue_name=ACCEPT, priority=FRONT, retry_when=_database_is_away, max_backoff=60_000)
 def accept_alerts(alerts: Any, tenant_id: Any = "default") -> None:
     """Accept alerts that a producer put on the queue: all of them or, if one is wrong, none.
@@ -55,29 +76,41 @@ def accept_alerts(alerts: Any, tenant_id: Any = "default") -> None:
         alerts: one alert as in docs/api.md, or a list of up to 1,000.
         tenant_id: whose rules decide about them.
     """
+    message: Any = CurrentMessage.get_current_message()
+    if not isinstance(message, Together):
+        _accept([_Given(message, alerts, tenant_id)])
+        return
     try:
-        given = alerts if isinstance(alerts, list) else [alerts]
-        done = dispatch_alerts(given, tenant_id=_tenant(tenant_id))
-    except InvalidInput as error:
-        _refuse(error)
-    else:
-        log.info("alerts_accepted", tenant=tenant_id, accepted=done.accepted, duplicates=done.duplicates)
+        _accept([_Given(part, *part.args) for part in message.parts])
+    except (Exception, TimeLimitExceeded) as error:
+        # Retries knows one message, and these are several. What of them was accepted will be a duplicate.
+        raise ComeAgainError from error
 
 
-def _tenant(given: Any) -> str:
-    if not isinstance(given, str) or "\0" in given:
-        raise InvalidInput([Problem("tenant_id", "must be the name of a tenant")])
-    return given
+def _accept(given: Sequence[_Given]) -> None:
+    outcomes = accept_all([HandedIn(each.tenant_id, each.read) for each in given])
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and not isinstance(outcome, InvalidInput):
+            raise outcome
+    for each, outcome in zip(given, outcomes, strict=True):
+        if isinstance(outcome, InvalidInput):
+            _refuse(each.message, outcome)
+        elif isinstance(outcome, Accepted):
+            log.info(
+                "alerts_accepted",
+                tenant=each.tenant_id,
+                accepted=outcome.accepted,
+                duplicates=outcome.duplicates,
+            )
 
 
-def _refuse(error: InvalidInput) -> None:
+def _refuse(message: Any, error: InvalidInput) -> None:
     """Log it, and put the message among the dead letters as it is, with the reason beside it.
 
     Dramatiq's own way to the dead letters leads through the broker, which adds no reason.
     """
     reason = "; ".join(map(str, error.problems[:TOLD]))[:REASON]
-    message = CurrentMessage.get_current_message()
-    if message is None:  # called as a function, as tests of other things do
+    if message is None:
         raise error
     log.error("alerts_refused", message_id=message.message_id, reason=reason)
     dead = message.copy(options={**message.options, "reason": reason})

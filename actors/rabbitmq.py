@@ -17,7 +17,7 @@ from dramatiq.errors import ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from actors.handing import TABLES
-from actors.roads import LONGEST_DELAYED_MESSAGE
+from actors.roads import ACCEPT, LONGEST_DELAYED_MESSAGE, MATCH
 from actors.together import parts_of
 from config.logging import get_logger
 
@@ -57,6 +57,10 @@ ENQUEUE_TRIES = 2
 #: pika's limits above, which follow one another, it would be a minute, and pika has none for a broker that stops
 #: without an alarm. A connection over a far line with TLS takes less, and so does a busy broker's answer.
 PATIENCE = 5.0
+
+#: Messages that a process holds at least, where many of them may be of one alert each: with Dramatiq's own number, two
+#: a thread, eight of these would go together at most. Not many more, since they wait for a process that stands still.
+PREFETCH = {ACCEPT: 32, MATCH: 32}
 
 #: AMQP's reply code for a queue that is not there (AMQP 0-9-1 specification, section 1.2).
 NOT_FOUND = 404
@@ -237,6 +241,10 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
             yield
         finally:
             del self.state.since
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
+        """As Dramatiq's, but holding more of what may be worked on together."""
+        return super().consume(queue_name, max(prefetch, PREFETCH.get(queue_name, 0)), timeout)
 
     @property
     def consumer_class(self) -> type[_Consumer]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+#: The door of producers that have RabbitMQ and nothing else: docs/producers.md.
+ACCEPT = "tocsin.accept"
+
 #: One a stage: RabbitMQ's management console shows where work waits.
 MATCH, FANOUT, DELIVER = "tocsin.match", "tocsin.fanout", "tocsin.deliver"
 

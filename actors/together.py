@@ -17,18 +17,24 @@ if TYPE_CHECKING:
 
 #: Steps whose messages may join whatever they speak of. A fan-out may be of ten thousand devices, and is enough alone.
 ANY = ("match_rules", "match_critical")
+#: The step whose messages carry alerts, rather than ids: each keeps its own, and what becomes of it.
+ACCEPTING = "accept_alerts"
+#: What a message of it has: alerts and perhaps a tenant.
+ARGUMENTS = (1, 2)
 
 
 class Together(MessageProxy):
-    """One message made of several, whose ids it carries.
+    """One message made of several: it carries the ids of all or, where its step looks at the parts, those of the first.
 
     Attributes:
         parts: what is acknowledged, or given back, in its stead.
     """
 
     def __init__(self, parts: Sequence[MessageProxy]) -> None:
-        ids = [each for part in parts for each in part.args[0]]
-        super().__init__(parts[0]._message.copy(args=(ids,)))  # noqa: SLF001  # what a proxy stands for has no public name
+        message = parts[0]._message  # noqa: SLF001  # what a proxy stands for has no public name
+        if message.actor_name != ACCEPTING:
+            message = message.copy(args=([each for part in parts for each in part.args[0]],))
+        super().__init__(message)
         self.parts = tuple(parts)
 
 
@@ -43,13 +49,20 @@ def joins(message: MessageProxy) -> tuple[str, str] | None:
     A message that failed, or whose worker died, comes redelivered, and alone: no other suffers by it twice.
     """
     # RabbitMQ says so beside the message, our own broker in its options.
-    if getattr(message, "redelivered", False) or message.options.keys() - {"lane"}:
+    if getattr(message, "redelivered", False) or message.options.keys() - {"lane"} or message.kwargs:
         return None
-    if len(message.args) != 1 or not isinstance(message.args[0], list) or message.kwargs:
+    if message.actor_name == ACCEPTING:
+        return (ACCEPTING, "") if len(message.args) in ARGUMENTS else None
+    if len(message.args) != 1 or not isinstance(message.args[0], list):
         return None  # nobody's of ours: its step will say what is wrong with it
     if message.actor_name in ANY or "lane" in message.options:
         return message.actor_name, str(message.options.get("lane"))
     return None
+
+
+def _size(message: MessageProxy) -> int:
+    """How many ids or alerts a message has."""
+    return len(message.args[0]) if isinstance(message.args[0], list) else 1
 
 
 def taken_along(message: MessageProxy, waiting: Sequence[MessageProxy]) -> list[int]:
@@ -57,10 +70,10 @@ def taken_along(message: MessageProxy, waiting: Sequence[MessageProxy]) -> list[
     key = joins(message)
     if key is None:
         return []
-    size, found = len(message.args[0]), []
+    size, found = _size(message), []
     for place, other in enumerate(waiting):
         if joins(other) == key:
-            size += len(other.args[0])
+            size += _size(other)
             if size > BATCH:
                 break
             found.append(place)

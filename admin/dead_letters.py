@@ -19,9 +19,8 @@ from dramatiq.errors import ActorNotFound, DecodeError
 from pika import BlockingConnection, URLParameters
 from pika.exceptions import ChannelClosedByBroker
 
-from actors.accept_alerts import ACCEPT
 from actors.rabbitmq import NOT_FOUND, UNREACHABLE, ConfirmingRabbitmqBroker, flaw
-from actors.roads import QUEUES
+from actors.roads import ACCEPT, QUEUES
 from admin.deaths import deaths_of, refused_at, why
 
 if TYPE_CHECKING:

@@ -179,7 +179,7 @@ def _broker(settings: Settings, queues: Callable[[], dict[str, tuple[int, int, i
 
 def _burial(dead: dict[str, int]) -> str:
     """What to do with dead letters: those with alerts that nobody accepted are the only copy, and not to be purged."""
-    from actors.accept_alerts import ACCEPT  # noqa: PLC0415  # only where there is a broker
+    from actors.roads import ACCEPT  # noqa: PLC0415  # only where there is a broker
 
     steps = []
     if ACCEPT in dead:

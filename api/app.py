@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 from fastapi import FastAPI
 
+from actors.accepting import accept_all
 from actors.runtime import Runtime
 from api import openapi, problems, reference
 from api.auth import look_up
 from api.console import mount as console
 from api.gather import Gather
-from api.handing_in import accept_all
 from api.limits import Buckets, Limits
 from api.middleware import RequestContext
 from api.responses import Json

@@ -179,9 +179,8 @@ def doctor(*, json: show.Json = False) -> int:
     open_database(settings)
 
     def queues() -> dict[str, tuple[int, int, int]]:
-        from actors.accept_alerts import ACCEPT  # noqa: PLC0415  # only where there is a broker
         from actors.broker import broker  # noqa: PLC0415  # as above
-        from actors.roads import QUEUES  # noqa: PLC0415  # as above
+        from actors.roads import ACCEPT, QUEUES  # noqa: PLC0415  # only where there is a broker
 
         counts: Any = broker  # Dramatiq's interface of all brokers lacks what this one has
         return {name: counts.get_queue_message_counts(name) for name in (*QUEUES, ACCEPT)}

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from actors.accept_alerts import ACCEPT
+from actors.roads import ACCEPT
 from model.states import DeliveryState, Reason
 from tests.support import alert_rules
 

@@ -21,9 +21,9 @@ from peewee import OperationalError, ProgrammingError
 
 import actors
 from actors import accept_alerts
-from actors.accept_alerts import ACCEPT
 from actors.broker import runtime
 from actors.memory import MemoryBroker
+from actors.roads import ACCEPT
 from config import load_settings
 from model.database import connection, tuples
 from model.tables import Alert, Tenant

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from peewee import DataError, OperationalError
 
-from actors import intake
+from actors import accepting, intake
+from actors.accepting import HandedIn, accept_all
 from actors.intake import Accepted, parse_alerts
-from api import handing_in
-from api.handing_in import HandedIn, accept_all
 from model.alert import parse_alert
 from model.database import connection, database, tuples
 from model.problems import InvalidInput
@@ -109,7 +108,7 @@ def test_a_database_that_is_away_is_asked_once(monkeypatch: pytest.MonkeyPatch) 
         asked.append(len(calls))
         raise OperationalError("away")
 
-    monkeypatch.setattr(handing_in, "accept", away)
+    monkeypatch.setattr(accepting, "accept", away)
     assert counts(accept_all([brings(1), brings(2)])) == [OperationalError] * 2
     assert asked == [2]
 

@@ -1,0 +1,79 @@
+"""Alerts of several callers, accepted together: each caller is answered as if it had come alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from actors.handing import batches
+from actors.intake import MAX_ALERTS, Accepted, Call, accept
+from model.database import DATABASE_AWAY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from model.alert import AlertEvent
+
+
+class HandedIn(NamedTuple):
+    """What one caller brings.
+
+    Attributes:
+        read: its alerts, decoded and checked; of more than a thousand each thousand is accepted by itself.
+    """
+
+    tenant_id: str
+    read: Callable[[], list[AlertEvent]]
+
+
+class _Part(NamedTuple):
+    """A call, and the place of the caller that it is of."""
+
+    caller: int
+    call: Call
+
+
+def accept_all(given: Sequence[HandedIn]) -> list[Accepted | Exception]:
+    """Accept what callers bring: for each what became of it, or the error that it alone is to have."""
+    outcomes: list[Accepted | Exception] = [Accepted(0, 0, ()) for _ in given]
+    parts: list[_Part] = []
+    for number, each in enumerate(given):
+        try:
+            alerts = each.read()
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this caller's
+            outcomes[number] = error
+        else:
+            some = list(batches(alerts, MAX_ALERTS)) or [()]
+            parts += [_Part(number, Call(each.tenant_id, chosen)) for chosen in some]
+    for pack in _packs(parts):
+        for part, outcome in zip(pack, _accepted([part.call for part in pack]), strict=True):
+            outcomes[part.caller] = _sum(outcomes[part.caller], outcome)
+    return outcomes
+
+
+def _packs(parts: Sequence[_Part]) -> Iterator[list[_Part]]:
+    """As many as have a thousand alerts together, in their order."""
+    pack: list[_Part] = []
+    size = 0
+    for part in parts:
+        size += len(part.call.alerts)
+        if pack and size > MAX_ALERTS:
+            yield pack
+            pack, size = [], len(part.call.alerts)
+        pack.append(part)
+    if pack:
+        yield pack
+
+
+def _accepted(calls: Sequence[Call]) -> Sequence[Accepted | Exception]:
+    try:
+        return accept(calls)
+    except DATABASE_AWAY as error:  # for each of them: to ask once for each would only take longer
+        return [error] * len(calls)
+    except Exception as error:  # noqa: BLE001  # of one of them, perhaps: the others need not suffer by it
+        return [error] if len(calls) == 1 else [each for call in calls for each in _accepted([call])]
+
+
+def _sum(before: Accepted | Exception, now: Accepted | Exception) -> Accepted | Exception:
+    if isinstance(before, Exception) or isinstance(now, Exception):
+        return before if isinstance(before, Exception) else now
+    return Accepted(before.accepted + now.accepted, before.duplicates + now.duplicates, before.ids + now.ids)
