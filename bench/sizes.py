@@ -19,6 +19,7 @@ class Sizes:
         log_rows, log_alerts: of (g).
         deferred: of (h).
         memory_seconds: of (i).
+        single: of (j), alerts of each way in.
     """
 
     platforms: tuple[str, ...]
@@ -37,6 +38,7 @@ class Sizes:
     log_alerts: int
     deferred: int
     memory_seconds: int
+    single: int
 
 
 SHORT = Sizes(
@@ -56,6 +58,7 @@ SHORT = Sizes(
     log_alerts=2000,
     deferred=5000,
     memory_seconds=30,
+    single=1000,
 )
 
 LONG = Sizes(
@@ -75,6 +78,7 @@ LONG = Sizes(
     log_alerts=10_000,
     deferred=100_000,
     memory_seconds=240,
+    single=5000,
 )
 
 #: For work on the benchmarks themselves: minutes are too long to wait for a typing error.
@@ -95,4 +99,5 @@ TINY = Sizes(
     log_alerts=200,
     deferred=200,
     memory_seconds=6,
+    single=100,
 )

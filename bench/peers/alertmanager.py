@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,6 +19,8 @@ from bench.results import Rate
 from tests.servers.programs import free_port, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bench.stack import Stack
 
 _CONFIG = """
@@ -39,8 +42,9 @@ class AlertmanagerMissingError(Exception):
     """The program is not installed."""
 
 
-def measure(stack: Stack, count: int, call: int) -> Rate:
-    """Post alerts, `call` at a time, and wait until the receiver has them all.
+@contextmanager
+def serving(stack: Stack) -> Iterator[str]:
+    """Alertmanager for the length of the block; the address of its alerts.
 
     Raises:
         AlertmanagerMissingError: there is no Alertmanager here.
@@ -60,30 +64,39 @@ def measure(stack: Stack, count: int, call: int) -> Rate:
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
     ]
-    alerts = [_as_alertmanager(f"m-{number}") for number in range(count)]
     stack.nginx.restart_count()
-    with Program("Alertmanager", command, {}, directory / "output.log") as running, httpx.Client() as client:
+    with Program("Alertmanager", command, {}, directory / "output.log") as running:
 
         def is_ready() -> bool:
             try:
-                return client.get(f"{url}/-/ready").is_success
+                return httpx.get(f"{url}/-/ready").is_success
             except httpx.TransportError:
                 return False
 
         wait_until(is_ready, 20, "Alertmanager", describe=running.tail)
+        yield f"{url}/api/v2/alerts"
+
+
+def measure(stack: Stack, count: int, call: int) -> Rate:
+    """Post alerts, `call` at a time, and wait until the receiver has them all.
+
+    Raises:
+        AlertmanagerMissingError: there is no Alertmanager here.
+    """
+    alerts = [as_alertmanager(f"m-{number}") for number in range(count)]
+    with serving(stack) as url, httpx.Client() as client:
         before = cpu_by_role()
         began = time.time()
         for start in range(0, count, call):
-            client.post(f"{url}/api/v2/alerts", json=alerts[start : start + call]).raise_for_status()
-        wait_until(
-            lambda: stack.nginx.count() >= count, 300, "Alertmanager's webhooks", describe=running.tail
-        )
+            client.post(url, json=alerts[start : start + call]).raise_for_status()
+        wait_until(lambda: stack.nginx.count() >= count, 300, "Alertmanager's webhooks")
         seconds = time.time() - began
         cpu = difference(cpu_by_role(), before)
     return Rate(what="Alertmanager (in memory)", kind="peer", count=count, seconds=seconds, cpu=cpu)
 
 
-def _as_alertmanager(name: str) -> dict[str, dict[str, str]]:
+def as_alertmanager(name: str) -> dict[str, dict[str, str]]:
+    """The alert of bench.load in Alertmanager's form."""
     told = alert(name)
     labels = {"alertname": told["alert_type"], "alert_id": name, "severity": "warning"}
     labels |= {"device_id": told["device_id"], "site_id": told["site_id"]}

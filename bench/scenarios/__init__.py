@@ -11,6 +11,7 @@ from bench.scenarios.memory import memory
 from bench.scenarios.pushes import pushes
 from bench.scenarios.rules import rules
 from bench.scenarios.sick import sick
+from bench.scenarios.single import single
 from bench.scenarios.storm import storm
 from bench.scenarios.trickle import trickle
 
@@ -32,6 +33,7 @@ SCENARIOS: dict[str, Callable[[Stack, Sizes], Scenario]] = {
     "g": log_size,
     "h": deferred,
     "i": memory,
+    "j": single,
 }
 
 #: What the short form runs: each in well under a minute.

@@ -36,7 +36,6 @@ def storm(stack: Stack, sizes: Sizes) -> Scenario:
     rates.append(_prototype(stack, sizes.alerts))
     ours, latency, arrivals = _tocsin(stack, sizes.alerts)
     rates.append(ours)
-    rates.append(_one_by_one(stack, sizes.slow_peer))
     missing = []
     try:
         rates.append(alertmanager.measure(stack, sizes.alerts, CALL))
@@ -65,7 +64,6 @@ def storm(stack: Stack, sizes: Sizes) -> Scenario:
         notes=[
             f"Tocsin and Alertmanager get {CALL} alerts a call from one producer; the receiver is one nginx process.",
             "Everything in this table shares the machine's cores with the receiver, the producer and the servers.",
-            f"One by one, an alert a call, Tocsin gets {sizes.slow_peer:,} alerts from one thread of one producer.",
             "The polling worker and Apprise send as many: more would only take longer.",
             "The database's ceiling is four inserts and four commits for a hundred notifications, in eight threads.",
             "The design, bare, makes the same commits, messages and requests, and no more (`bench/prototype.py`).",
@@ -94,16 +92,6 @@ def _tocsin(stack: Stack, count: int) -> tuple[Rate, Spread, Series]:
     points = [(round(moments[n], 3), float(n + 1)) for n in range(0, count, max(1, count // 200))]
     series = Series(what="Tocsin", x="seconds", y="webhooks received", points=points)
     return rate, spread("Since the storm began, received", [1000 * each for each in moments]), series
-
-
-def _one_by_one(stack: Stack, count: int) -> Rate:
-    with Installation(stack) as tocsin:
-        tocsin.hook("hook", stack.nginx.url)
-        tocsin.start_workers()
-        warm(tocsin, stack, min(count, 1000))
-        stack.nginx.restart_count()
-        producer = tocsin.producer("--alerts", str(count), "--call", "1")
-        return tocsin.measure("Tocsin, one by one (durable)", count, stack.nginx.count, producer)
 
 
 def warm(tocsin: Installation, stack: Stack, count: int) -> None:
