@@ -205,9 +205,10 @@ def _settle_without_sending(
             settlements.append(settlement)
     if settlements:
         with transaction():
-            kept, jobs = ledger.settle(
+            kept, endings = ledger.settle(
                 settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace)
             )
+            jobs = ledger.count(endings, now=now)
         record.settled(settlements, kept, now=now)
         record.jobs_ended(jobs, runtime.settings, now=now)
         _tell_of_unreadable(settlements)
@@ -263,12 +264,13 @@ def _settle(made: Sequence[Attempt], channels: dict[int, ChannelRef]) -> set[int
         allowed = retries[attempt.claim.channel_id]
         settlements.append(after_sending(attempt, max_retries=allowed, pause=pause, now=now))
     with transaction():
-        kept, jobs = ledger.settle(
+        kept, endings = ledger.settle(
             settlements, now=now, grace=timedelta(seconds=runtime.settings.sweep_grace)
         )
         record.log_attempts(made, now=now)
         disabled = record.disable_devices(made, now=now)
         record.channel_health(made, channels, now=now)
+        jobs = ledger.count(endings, now=now)
     record.attempted(made, settlements[unsent:], kept, now=now)
     record.jobs_ended(jobs, runtime.settings, now=now)
     for attempt in disabled:

@@ -50,13 +50,13 @@ def behind_another(delivery_ids: Sequence[int], *, now: datetime) -> set[int]:
     if not delivery_ids:
         return set()
     rows = database.execute_sql(
-        "SELECT d.id FROM deliveries d JOIN notification_jobs j ON j.id = d.job_id "  # noqa: S608  # names are ours
-        f"WHERE {bulk.among('d.id')} AND EXISTS (SELECT 1 FROM notification_jobs o JOIN deliveries s "
-        f"ON s.job_id = o.id WHERE {SAME} AND o.sequence < j.sequence AND s.device_id = d.device_id "
-        f"AND s.state = 'SENDING' AND s.lease_until > {bulk.placeholder()})",
-        (bulk.id_list(delivery_ids), Delivery.lease_until.db_value(now)),
+        "SELECT d.id, EXISTS (SELECT 1 FROM notification_jobs o JOIN deliveries s ON s.job_id = o.id "  # noqa: S608  # names are ours
+        f"WHERE {SAME} AND o.sequence < j.sequence AND s.device_id = d.device_id "
+        f"AND s.state = 'SENDING' AND s.lease_until > {bulk.placeholder()}) "
+        f"FROM deliveries d JOIN notification_jobs j ON j.id = d.job_id WHERE {bulk.among('d.id')}",
+        (Delivery.lease_until.db_value(now), bulk.id_list(delivery_ids)),
     ).fetchall()
-    return {row[0] for row in rows}
+    return {number for number, is_behind in rows if is_behind}
 
 
 def earlier_jobs(job_ids: Sequence[int]) -> dict[int, bool]:

@@ -31,7 +31,8 @@ def _claim(ids: list[int], now: Any = NOW) -> list[ledger.Claim]:
 
 def _settle(settlements: list[Settlement], now: Any = NOW) -> tuple[set[int], list[ledger.Ended]]:
     with transaction():
-        return ledger.settle(settlements, now=now, grace=GRACE)
+        kept, endings = ledger.settle(settlements, now=now, grace=GRACE)
+        return kept, ledger.count(endings, now=now)
 
 
 @pytest.mark.usefixtures("acme")
