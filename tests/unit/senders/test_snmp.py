@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 import subprocess
 import time
@@ -331,7 +332,7 @@ def test_sizes_are_those_of_the_mib_and_of_one_datagram(
     assert len(encoder.encode(pdu)) + 200 <= 1472
 
 
-def test_the_mibs_names_are_the_numbers_that_are_sent() -> None:
+def test_the_mibs_names_are_the_numbers_that_are_sent(tmp_path: Path) -> None:
     """As net-snmp's parser reads it; the standard modules that it imports come with Erlang."""
     base = next(Path("/usr/lib/erlang/lib").glob("snmp-*/mibs/SNMPv2-SMI.mib"), None)
     if base is None:
@@ -339,7 +340,10 @@ def test_the_mibs_names_are_the_numbers_that_are_sent() -> None:
     assert base is not None
     folders = f"{Path(next(iter(senders.__path__)))}:{base.parent}"
     command = [program("snmptranslate", "snmp"), "-M", folders, "-m", "TOCSIN-MIB", "-Pe", "-Tz"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    # Where this directory is missing, as on a new machine, it is made, with a word about it on stderr.
+    (tmp_path / "cert_indexes").mkdir()
+    environment = os.environ | {"SNMP_PERSISTENT_DIR": str(tmp_path)}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert not shown.stderr
     oids = dict(re.findall(r'^"(\w+)"\s+"([\d.]+)"$', shown.stdout, re.MULTILINE))
 
