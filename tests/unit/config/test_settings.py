@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from config import SettingsError, get_settings, load_settings
 from config.settings import Settings
+from tests.support.database import KEY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEY = Fernet.generate_key().decode()
 OTHER_KEY = Fernet.generate_key().decode()
 
 
