@@ -36,17 +36,26 @@ class ServersMissingError(Exception):
 _EPHEMERAL, _FIRST_EPHEMERAL, _FIRST_PORT = Path("/proc/sys/net/ipv4/ip_local_port_range"), 49152, 15000
 
 
+#: What this process was given: a server that is away, or has yet to start, must find its port free.
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on, below those that the kernel gives to connections.
 
     One of those could become the near end of somebody's connection while its server is away, which then could not
-    start again.
+    start again. For the same reason test processes that run side by side (xdist's) share no port.
     """
     first = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else _FIRST_EPHEMERAL
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % processes
     while True:
         port = _FIRST_PORT + secrets.randbelow(max(first - _FIRST_PORT, 1000))
+        if port % processes != own or port in _given:
+            continue
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 
