@@ -23,7 +23,7 @@ serve: $(INSTALLED) ## API and console on http://127.0.0.1:8000, data in ./tocsi
 
 test: $(INSTALLED_DEV) check ## linters, types and every test on real servers; make test ARGS="-k push"
 	@sh tools/servers.sh && sh tools/conformance.sh && sh tools/e2e.sh
-	@$(BIN)/python -m pytest --durations=10 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10 $(ARGS)
 
 faults: $(INSTALLED_DEV) ## every fault, ten cycles each (hours); make faults ARGS="--shard 1/2", or "zombie --cycles 2"
 	@sh tools/servers.sh

@@ -3,21 +3,25 @@
 A test that asks for `postgres`, `rabbitmq` or one of their URLs is marked `servers`. The servers start when
 the first such test does, both at once if both will be needed. Where they cannot be had the tests are skipped
 with the reason; in CI (CI=true) they fail, and say what to install.
+
+With `pytest -n 2`, as `make test` runs it, each test process has servers of its own. A test that is marked `alone` then
+has the machine to itself: such tests come last in a process, and while they run the others wait.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers.session import SessionServers, servers_needed
+from tests.support.alone import Room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Generator, Iterator
 
     from tests.servers import PostgresServer, RabbitServer
 
@@ -31,11 +35,45 @@ settings.register_profile(
 )
 settings.load_profile("tocsin")
 
+_ROOM: Final = pytest.StashKey[Room]()
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # one of xdist's test processes, whose directories lie in the run's
+        config.stash[_ROOM] = Room(Path(config.option.basetemp).parent)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if room := config.stash.get(_ROOM, None):
+        room.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if servers_needed(item):
             item.add_marker("servers")
+    if _ROOM in config.stash:
+        items.sort(key=_is_alone)  # together, so that the others need not be waited for again and again
+
+
+# Outermost, so that the wait is no part of the test's own time.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    room = item.config.stash.get(_ROOM, None)
+    if room is None:
+        return (yield)
+    room.enter(alone=_is_alone(item))
+    try:
+        return (yield)
+    finally:
+        if not (_is_alone(item) and nextitem and _is_alone(nextitem)):
+            room.leave()
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.hookimpl(trylast=True)
