@@ -339,6 +339,7 @@ def test_alerts_are_accepted_while_rabbitmq_is_down_and_delivered_when_it_is_bac
         assert server.end() == 0
 
 
+@pytest.mark.alone("how long each of sixty calls takes")
 @pytest.mark.timeout(240)
 def test_alerts_are_accepted_at_once_while_rabbitmq_says_nothing_and_delivered_when_it_speaks(
     tmp_path: Path, rabbitmq: RabbitServer, rabbitmq_url: str

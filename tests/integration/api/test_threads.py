@@ -98,6 +98,7 @@ def test_whatever_is_slow_keeps_no_other_kind_of_call_waiting(
             assert {each.result().status_code for each in under_way} == {200}, kind
 
 
+@pytest.mark.alone("an answer within two seconds, beside thirty calls")
 def test_one_tenant_s_channel_tests_keep_no_other_s_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

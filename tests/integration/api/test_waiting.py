@@ -8,6 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import pytest
+
 from actors import wait_for_result
 from api import waiting
 from model.database import connection, utcnow
@@ -18,7 +20,6 @@ from tests.servers.programs import wait_until
 
 if TYPE_CHECKING:
     import httpx
-    import pytest
 
     from tests.integration.api.conftest import Api
     from tests.servers import PostgresServer
@@ -64,6 +65,7 @@ def test_that_the_database_goes_away_is_waited_through(
             assert (long.result().status_code, long.result().json()["job_id"]) == (200, job_id)
 
 
+@pytest.mark.alone("calls while others wait, which is three seconds")
 def test_so_many_of_a_key_wait_and_so_many_in_all(sqlite_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "OF_KEY", 2)
     monkeypatch.setattr(waiting, "WAITERS", 3)

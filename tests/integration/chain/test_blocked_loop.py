@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PACE = {"send_deadline": 1, "time_limit": 2, "lease": 3, "sweep_grace_idle": 0.1}
 
 
+@pytest.mark.alone("a claim while the loop is blocked, for less than a lease")
 @pytest.mark.parametrize("chain", [PACE], indirect=True)
 def test_a_send_that_comes_too_late_is_not_begun(chain: Chain) -> None:
     chain.rule(chain.channel("hook"))

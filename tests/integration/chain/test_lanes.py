@@ -6,6 +6,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import actors
 from actors.roads import CRITICAL, DELIVER, MATCH, URGENT
 from model.database import connection, utcnow
@@ -13,14 +15,13 @@ from model.tables import Delivery
 from receivers.records import Answer
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.integration.chain.conftest import Chain
 
 #: Seconds that the slow destination takes: longer than all that others need.
 LONG = 3.0
 
 
+@pytest.mark.alone("a delivery while others take three seconds")
 def test_slow_destinations_hold_no_thread(chain: Chain) -> None:
     # Given more slow channels than the worker has threads, and a healthy one
     for number in range(6):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from actors.decide import Attempt
     from senders.base import Notification
 
+# A second for a send, half of one more for its end, another half until the lease.
+pytestmark = pytest.mark.alone("attempts of a second, and what has to happen before the next half")
+
 PACE = {"send_deadline": 1, "time_limit": 1.5, "lease": 2}
 
 

@@ -59,6 +59,7 @@ async def test_an_old_broker_is_spoken_to_in_its_own_version(sender: MqttSender)
         await sender.aclose()
 
 
+@pytest.mark.alone("an answer within 0.4 s")
 @pytest.mark.parametrize("when", ["connect", "publish"])
 @pytest.mark.parametrize("how", ["hangs up", "says nothing"])
 async def test_a_broker_that_fails_half_way(when: str, how: str) -> None:
