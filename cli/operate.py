@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -77,9 +77,10 @@ def _work_here(settings: Settings, threads: int) -> int:
 
     # Dramatiq's command would have it set up at the boot of each process, of which there is none here.
     configure_logging(settings)
-    told = threading.Event()
+    # An Event takes its own lock to be set, which a signal that comes as `wait` begins would wait for for ever.
+    told: SimpleQueue[None] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda *_: told.put(None))
     working_here = Worker(broker, worker_timeout=100, worker_threads=threads)
     working_here.start()
     log = get_logger("tocsin.worker")
@@ -88,7 +89,7 @@ def _work_here(settings: Settings, threads: int) -> int:
         threads=threads,
         database=str(settings.sqlite_path) if settings.is_sqlite else "postgresql",
     )
-    told.wait()
+    told.get()
     working_here.stop(timeout=STOP)
     log.info("worker_stopped")
     return OK

@@ -8,8 +8,8 @@ import datetime as dt
 import shlex
 import signal
 import sys
-import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO
 
 from rich.console import Console
@@ -121,9 +121,10 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         OSError: a port is in use, or a file cannot be written.
     """
-    ended = threading.Event()
+    # An Event takes its own lock to be set, which a signal that comes as `wait` begins would wait for for ever.
+    ended: SimpleQueue[None] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: ended.put(None))
     with contextlib.ExitStack() as stack:
         observers: list[Callable[[Received], None]] = []
         if options.record:
@@ -151,7 +152,7 @@ def run(options: argparse.Namespace) -> None:
             write_env_file(options.env_file, text)
         else:
             print(text, end="", flush=True)
-        ended.wait()
+        ended.get()
 
 
 def addresses(far: FarSide) -> dict[str, str]:
