@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from actors.handing import batches
@@ -33,19 +35,38 @@ class _Part(NamedTuple):
 
 
 def accept_all(given: Sequence[HandedIn]) -> list[Accepted | Exception]:
-    """Accept what callers bring: for each what became of it, or the error that it alone is to have."""
+    """Accept what callers bring: for each what became of it, or the error that it alone is to have.
+
+    A database that is away is so for all of them: to ask it once for each would have them wait for as many limits.
+    """
     outcomes: list[Accepted | Exception] = [Accepted(0, 0, ()) for _ in given]
     parts: list[_Part] = []
     for number, each in enumerate(given):
         try:
             alerts = each.read()
+        except DATABASE_AWAY as error:
+            return [_sum(before, error) for before in outcomes]
         except Exception as error:  # noqa: BLE001  # whatever it is, it is this caller's
             outcomes[number] = error
         else:
             some = list(batches(alerts, MAX_ALERTS)) or [()]
             parts += [_Part(number, Call(each.tenant_id, chosen)) for chosen in some]
-    for pack in _packs(parts):
-        for part, outcome in zip(pack, _accepted([part.call for part in pack]), strict=True):
+    waiting = deque(_packs(parts))
+    while waiting:
+        pack = waiting.popleft()
+        found: Sequence[Accepted | Exception]
+        try:
+            found = accept([part.call for part in pack])
+        except DATABASE_AWAY as error:
+            pack += chain.from_iterable(waiting)
+            waiting.clear()
+            found = [error] * len(pack)
+        except Exception as error:  # noqa: BLE001  # of one of them, perhaps: the others need not suffer by it
+            if len(pack) > 1:
+                waiting.extendleft([part] for part in reversed(pack))
+                continue
+            found = [error]
+        for part, outcome in zip(pack, found, strict=True):
             outcomes[part.caller] = _sum(outcomes[part.caller], outcome)
     return outcomes
 
@@ -62,15 +83,6 @@ def _packs(parts: Sequence[_Part]) -> Iterator[list[_Part]]:
         pack.append(part)
     if pack:
         yield pack
-
-
-def _accepted(calls: Sequence[Call]) -> Sequence[Accepted | Exception]:
-    try:
-        return accept(calls)
-    except DATABASE_AWAY as error:  # for each of them: to ask once for each would only take longer
-        return [error] * len(calls)
-    except Exception as error:  # noqa: BLE001  # of one of them, perhaps: the others need not suffer by it
-        return [error] if len(calls) == 1 else [each for call in calls for each in _accepted([call])]
 
 
 def _sum(before: Accepted | Exception, now: Accepted | Exception) -> Accepted | Exception:

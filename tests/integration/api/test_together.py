@@ -103,14 +103,38 @@ def test_a_tenant_that_has_just_been_deleted_is_its_own_callers_problem() -> Non
 @pytest.mark.usefixtures("api")
 def test_a_database_that_is_away_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
+    error: Exception = OperationalError("away")
 
     def away(calls: Any) -> Any:
         asked.append(len(calls))
-        raise OperationalError("away")
+        raise error if len(calls) > 1 else OperationalError("away")
 
     monkeypatch.setattr(accepting, "accept", away)
     assert counts(accept_all([brings(1), brings(2)])) == [OperationalError] * 2
     assert asked == [2]
+    # However many transactions it would have been, for one caller or for several
+    many = [brings(*range(600)) for _ in range(4)]
+    assert counts(accept_all([*many, brings("\0")])) == [OperationalError] * 4 + [InvalidInput]
+    assert asked == [2, 1]
+    # Also where it goes away while each is tried alone
+    error = DataError("of one of them")
+    assert counts(accept_all([brings(1), brings(2), brings(3)])) == [OperationalError] * 3
+    assert asked == [2, 1, 3, 1]
+
+
+@pytest.mark.usefixtures("api")
+def test_a_database_that_is_away_is_asked_once_by_those_who_look_before_they_hand_in(
+    transactions: list[int],
+) -> None:
+    asked = []
+
+    def look() -> Any:
+        asked.append(1)
+        raise OperationalError("away")
+
+    found = accept_all([brings("\0"), brings(1), HandedIn("acme", look), HandedIn("acme", look)])
+    assert counts(found) == [InvalidInput, *[OperationalError] * 3]
+    assert (asked, transactions) == ([1], [])
 
 
 def test_many_callers_at_once_each_have_their_own_answer(api: Api, transactions: list[int]) -> None:
