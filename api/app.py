@@ -87,11 +87,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     spare = settings.database_pool - taken
     console = max(FEWEST, spare // 2)
     anyio.to_thread.current_default_thread_limiter().total_tokens = console
-    workshop = Workshop(max(FEWEST, spare - console))
+    readers = max(FEWEST, spare - console)
+    workshop = Workshop(readers)
     app.state.workshop = workshop
-    app.state.intake = Gather(workshop.intake, accept_all)
-    app.state.intake_keys = Gather(workshop.intake, look_up)
-    app.state.keys = Gather(workshop.readers, look_up)
+    # Alerts do not take all of intake's threads: whoever brings the next ones is to be known meanwhile.
+    app.state.intake = Gather(workshop.intake, accept_all, at_once=INTAKE - FEWEST)
+    app.state.intake_keys = Gather(workshop.intake, look_up, at_once=INTAKE - FEWEST)
+    app.state.keys = Gather(workshop.readers, look_up, at_once=readers)
     app.state.runtime = Runtime(settings)
     app.state.runtime.start()
     try:

@@ -28,5 +28,6 @@ async def hand_in(
             some may have been accepted: if the caller repeats the request, these are duplicates.
     """
     async with turn():
-        done = await request.app.state.intake(HandedIn(caller.tenant_id, read), len(given.content))
+        brought = HandedIn(caller.tenant_id, read)
+        done = await request.app.state.intake(brought, len(given.content), caller.tenant_id)
     return Json({"accepted": done.accepted, "duplicates": done.duplicates}, status_code=202)
