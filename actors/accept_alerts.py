@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dramatiq
 import pika
 from dramatiq.broker import MessageProxy
-from dramatiq.common import xq_name
 from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
 from peewee import ProgrammingError
 
@@ -131,7 +130,7 @@ def _publish_dead(rabbitmq: ConfirmingRabbitmqBroker, dead: Message[Any], reason
         headers={"reason": reason},
         timestamp=int(time.time()),
     )
-    rabbitmq.channel.basic_publish("", xq_name(ACCEPT), dead.encode(), properties)
+    rabbitmq.bury(dead, properties)
 
 
 broker.add_middleware(CurrentMessage())

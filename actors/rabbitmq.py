@@ -286,6 +286,23 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
             self.state.tries = tries + 1
         super().declare_queue(queue_name, ensure=ensure)
 
+    def bury(self, message: Message[Any], properties: pika.BasicProperties) -> None:
+        """Put a message among its queue's dead letters.
+
+        Raises:
+            pika.exceptions.AMQPError: the broker is away, or takes nothing.
+        """
+        with self._patience():
+            for last_try in (False, True):
+                try:
+                    self.channel.basic_publish("", xq_name(message.queue_name), message.encode(), properties)
+                except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError):
+                    del self.connection  # as below
+                    if last_try:
+                        raise
+                else:
+                    return
+
     def waiting(self, queue_name: str) -> int:
         """How many messages wait in a queue, delayed ones included, besides those that workers hold already.
 

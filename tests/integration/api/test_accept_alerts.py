@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pika
 import pytest
 from cryptography.fernet import Fernet
-from dramatiq import Worker
+from dramatiq import Message, Worker
 from dramatiq.middleware import TimeLimitExceeded
 from dramatiq.worker import _WorkerMiddleware
 from peewee import OperationalError, ProgrammingError
 
 import actors
 from actors import accept_alerts
+from actors.accept_alerts import _publish_dead
 from actors.broker import runtime
 from actors.memory import MemoryBroker
+from actors.rabbitmq import ConfirmingRabbitmqBroker
 from actors.roads import ACCEPT
 from config import load_settings
 from model.database import connection, tuples
@@ -212,6 +214,22 @@ def test_on_rabbitmq_by_the_documented_shell_lines_and_by_plain_amqp(
         finally:
             process.terminate()
             process.wait(30)
+
+
+def test_a_worker_that_was_idle_tells_the_reason_too(rabbitmq: RabbitServer, rabbitmq_url: str) -> None:
+    # Given a thread that has published before, whose connection the broker has closed since, as it does when it hears
+    # nothing on it for three heartbeats
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+    broker.declare_queue(ACCEPT, ensure=True)
+    broker.enqueue(Message(ACCEPT, "accept_alerts", ({"alert_id": 1},), {}, {}))
+    vhost = broker.parameters[0].virtual_host
+    rabbitmq.rabbitmqctl("close_all_connections", "--vhost", vhost, "a test cuts it")
+    # When it refuses a message
+    _publish_dead(broker, Message(ACCEPT, "accept_alerts", (7,), {}, {}), "an alert must be an object")
+    # Then the message is dead, with its reason
+    _, properties, _ = broker.channel.basic_get(f"{ACCEPT}.XQ", auto_ack=True)
+    assert properties.headers == {"reason": "an alert must be an object"}
+    broker.close()
 
 
 @pytest.mark.parametrize(
