@@ -43,8 +43,10 @@ def parts_of(message: MessageProxy) -> tuple[MessageProxy, ...]:
     return message.parts if isinstance(message, Together) else (message,)
 
 
-def joins(message: MessageProxy) -> tuple[str, str] | None:
+def joins(message: MessageProxy) -> tuple[str, str, str] | None:
     """What a message may be worked on together with: all that has the same key. None: it stays alone.
+
+    Only one consumer acknowledges what goes together, so that a step's message in another's queue is no company.
 
     A message that failed, or whose worker died, comes redelivered, and alone: no other suffers by it twice.
     """
@@ -52,11 +54,11 @@ def joins(message: MessageProxy) -> tuple[str, str] | None:
     if getattr(message, "redelivered", False) or message.options.keys() - {"lane"} or message.kwargs:
         return None
     if message.actor_name == ACCEPTING:
-        return (ACCEPTING, "") if len(message.args) in ARGUMENTS else None
+        return (message.queue_name, ACCEPTING, "") if len(message.args) in ARGUMENTS else None
     if len(message.args) != 1 or not isinstance(message.args[0], list):
         return None  # nobody's of ours: its step will say what is wrong with it
     if message.actor_name in ANY or "lane" in message.options:
-        return message.actor_name, str(message.options.get("lane"))
+        return message.queue_name, message.actor_name, str(message.options.get("lane"))
     return None
 
 

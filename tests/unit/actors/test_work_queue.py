@@ -35,10 +35,11 @@ def item(
     *,
     actor: str = "deliver",
     redelivered: bool = False,
+    queue_name: str = "tocsin.any",
     **options: Any,
 ) -> Item:
     """What Dramatiq's consumer thread puts in."""
-    message: Message[Any] = Message("tocsin.any", actor, (ids or [1],), {}, options)
+    message: Message[Any] = Message(queue_name, actor, (ids or [1],), {}, options)
     return Item(priority, _RabbitmqMessage(redelivered, next(_tags), message))  # type: ignore[no-untyped-call]
 
 
@@ -250,6 +251,7 @@ def test_what_waits_for_the_same_step_goes_together() -> None:
         {"actor": "match_critical"},
         {"actor": "match_rules", "redelivered": True},
         {"actor": "match_rules", "retries": 1},
+        {"actor": "match_rules", "queue_name": "tocsin.other"},
         {"actor": "deliver"},
         {"actor": "deliver", "lane": ["webhook", 1]},
     ],
