@@ -136,6 +136,7 @@ def hand_on(
     *,
     size: int = BATCH,
     lane: Lane | None = None,
+    alone: bool = False,
     is_sweep: bool = False,
 ) -> bool:
     """Send ids to the next step, after their commit.
@@ -149,6 +150,7 @@ def hand_on(
         ids: rows of its table.
         size: how many ids a message has at most.
         lane: where all of them go; what waits for one lane may be worked on together (actors.together).
+        alone: whether no message of theirs may be worked on together with others.
         is_sweep: whether the sweep asks (Asking.begin).
 
     Returns:
@@ -156,7 +158,9 @@ def hand_on(
     """
     asking = _asking.setdefault(actor.broker, Asking())
     sent = 0
-    options: dict[str, Any] = {} if lane is None else {"lane": list(lane)}
+    options: dict[str, Any] = ({} if lane is None else {"lane": list(lane)}) | (
+        {"alone": True} if alone else {}
+    )
     for batch in batches(ids, size):
         began = asking.begin(is_sweep=is_sweep)
         if began is None:

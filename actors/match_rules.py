@@ -21,7 +21,7 @@ from actors.record import PUSH
 from actors.roads import CRITICAL, FRONT, MATCH, URGENT
 from config.logging import get_logger
 from model import bulk
-from model.database import Pulse, among, database, is_sqlite, transaction, tuples, utcnow
+from model.database import DATABASE_AWAY, Pulse, among, database, is_sqlite, transaction, tuples, utcnow
 from model.jobs import delivery_row, job_row, notifies
 from model.rulebook import rulebooks
 from model.states import EventType
@@ -104,8 +104,25 @@ def _fan_out(step: Actor[[list[int]], None], job_ids: Sequence[int], *, here: in
         hand_on(step, job_ids)
 
 
-match_rules = dramatiq.actor(actor_name="match_rules", queue_name=MATCH, priority=FRONT)(_match)
-match_critical = dramatiq.actor(actor_name="match_critical", queue_name=CRITICAL, priority=URGENT)(_match)
+def _step(name: str, queue: str, priority: int) -> Actor[[list[int]], None]:
+    def step(alert_rows: list[int]) -> None:
+        try:
+            _match(alert_rows)
+        except DATABASE_AWAY:
+            raise
+        except Exception as error:
+            if len(alert_rows) < 2:  # noqa: PLR2004  # nobody else suffers by it
+                raise
+            # One of them is to blame, perhaps, and tenants that hand in at the same time share a message.
+            log.warning("matched_apart", alerts=len(alert_rows), why=type(error).__name__)
+            hand_on(made, alert_rows, size=1, alone=True)
+
+    made = dramatiq.actor(actor_name=name, queue_name=queue, priority=priority)(step)
+    return made
+
+
+match_rules = _step("match_rules", MATCH, FRONT)
+match_critical = _step("match_critical", CRITICAL, URGENT)
 
 
 def _unmatched(alert_rows: Sequence[int]) -> list[Unmatched]:

@@ -28,8 +28,9 @@ PLUMBING = "model.pools"
 class UnmatchedMiddleware(Middleware):
     """Writes `alerts.error` after a failure; `match_rules` clears it when it succeeds.
 
-    A message that speaks of several alerts says nothing of which is to blame: the sweep sends them again in ever
-    smaller ones, in the end each alone (`actors.sweep.SIZES`). A database that is away is nobody's fault but its own.
+    A message that speaks of several alerts says nothing of which is to blame. Where one fails, each comes again alone
+    (`actors.match_rules`); where they take too long, the sweep sends them in ever smaller ones (`actors.sweep.SIZES`).
+    A database that is away is nobody's fault but its own.
     """
 
     def after_process_message(
