@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 TOLD = 20
 #: The largest header of an AMQP message that we write (a frame has 128 KiB).
 REASON = 4000
+#: Characters of a tenant's name: the width of its column.
+LONGEST_NAME = 64
 
 log = get_logger(__name__)
 
@@ -62,7 +64,9 @@ class _Given(NamedTuple):
     tenant_id: Any = "default"
 
     def read(self) -> list[AlertEvent]:
-        if not isinstance(self.tenant_id, str) or "\0" in self.tenant_id:
+        # What the database would refuse in words of its own, or not even be asked for.
+        name = self.tenant_id
+        if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
             raise InvalidInput([Problem("tenant_id", "must be the name of a tenant")])
         return parse_alerts(self.alerts if isinstance(self.alerts, list) else [self.alerts])
 

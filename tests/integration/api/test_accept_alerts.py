@@ -111,6 +111,8 @@ def test_one_alert_or_a_list_for_a_tenant_or_the_default_one() -> None:
         (("alert", "acme"), "an alert must be an object"),
         (([{"alert_id": 1}], "nobody"), "there is no tenant 'nobody'"),
         (([{"alert_id": 1}], 7), "tenant_id"),
+        (([{"alert_id": 1}], "\ud800"), "tenant_id"),
+        (([{"alert_id": 1}], "n" * 65), "tenant_id"),  # PostgreSQL's column is not wider
         (([{"alert_id": 1}] * 1001, "acme"), "at most 1,000"),
     ],
 )
