@@ -106,6 +106,15 @@ def rows_source(types: Mapping[str, str]) -> str:
     return f"json_to_recordset(%s) AS r({columns})"
 
 
+def same_row(ids: Iterable[int]) -> tuple[str, tuple[Any, ...]]:
+    """The condition that a row `t` of a table is the one that a row `r` of `rows_source` speaks of, and its parameters.
+
+    PostgreSQL takes a hundred for the number of rows in a document, and would rather read a table of ten thousand than
+    look that many up; an array it counts. SQLite would go by the ids, and read the whole document for each of them.
+    """
+    return ("t.id = r.id", ()) if is_sqlite() else (f"t.id = r.id AND {among('t.id')}", (id_list(ids),))
+
+
 def column_types(model: type[Model], names: Iterable[str]) -> dict[str, str]:
     """PostgreSQL's types of some columns of a table, by name; a leading underscore is not part of it."""
     columns = model._meta.columns  # noqa: SLF001  # as above
@@ -176,15 +185,13 @@ def update(
     )
     # In the order of their ids, so that two workers with rows in common tend to lock them in the same order.
     ordered = sorted(rows, key=itemgetter("id"))
-    # PostgreSQL takes a hundred for the number of rows in a document, and would rather read a table of ten thousand
-    # than look that many up; an array it counts.
-    condition = f"t.id = r.id AND {among('t.id')}" + (f" AND {where}" if where else "")
+    same, given = same_row(row["id"] for row in ordered)
+    condition = same + (f" AND {where}" if where else "")
     source = rows_source(column_types(model, rows[0]))
-    ids = id_list(row["id"] for row in ordered)
-    params: tuple[Any, ...] = (encode(model, ordered), ids)
+    params: tuple[Any, ...] = (encode(model, ordered), *given)
     if in_order and not is_sqlite():  # whose writers are alone
         locked = f"{table} AS t ON {condition} ORDER BY t.id FOR NO KEY UPDATE OF t"
-        source, params = f"(SELECT r.* FROM {source} JOIN {locked}) AS r", (*params, ids)  # noqa: S608  # as above
+        source, params = f"(SELECT r.* FROM {source} JOIN {locked}) AS r", (*params, *given)  # noqa: S608  # as above
     sql = f"UPDATE {table} AS t SET {assignments} FROM {source} WHERE {condition}"  # noqa: S608  # as above
     if returning:
         # SQLite knows the target's columns by their bare names only; PostgreSQL would find them ambiguous.

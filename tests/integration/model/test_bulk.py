@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from peewee import IntegrityError
 
 from model import bulk
-from model.database import database, tuples
+from model.database import database, is_sqlite, tuples
 from model.tables import Alert, Channel, Device, LogEntry, RoutingRule
 from tests.support.database import NOW, make_channel
 
@@ -234,3 +234,21 @@ def test_secrets_are_encrypted_on_this_way_too() -> None:
 
     assert Channel.get().config == {"token": "c4nary"}
     assert "c4nary" not in database.execute_sql("SELECT config FROM notification_channels").fetchone()[0]
+
+
+def test_sqlite_reads_the_document_of_an_update_once_and_not_for_each_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not is_sqlite():
+        pytest.skip("PostgreSQL joins it by a hash")
+    said: list[tuple[str, tuple[Any, ...]]] = []
+    monkeypatch.setattr(bulk, "_execute", lambda sql, params, **_: said.append((sql, params)) or [])
+    bulk.update(Channel, [{"id": 1, "is_enabled": False}])
+    monkeypatch.undo()
+    ((sql, params),) = said
+
+    steps = [row[3] for row in database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()]
+
+    # The outer loop is the document's, the inner one looks a row of the table up.
+    assert steps[0].startswith("SCAN json_each")
+    assert steps[1].startswith("SEARCH t USING INTEGER PRIMARY KEY")
