@@ -8,6 +8,7 @@ A push job that could not look for devices looks for them once its channel says 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from peewee import JOIN
 
 from actors.fanout_devices import fanout_critical, fanout_devices
-from actors.handing import hand_on
+from actors.handing import batches, hand_on
 from actors.onward import Inserted, hand_on_deliveries
 from actors.record import PUSH
 from admin.lookup import find_channel
 from model import bulk
 from model.audience import addressed, preferences_of
 from model.channels import channels_of
-from model.database import Unreadable, among, transaction, tuples, utcnow
+from model.database import Unreadable, among, is_sqlite, transaction, tuples, utcnow
 from model.jobs import time_to_live
 from model.ledger import lock_jobs
 from model.preferences import DELIVER, Verdict
@@ -105,14 +106,21 @@ def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 1
     done = Replayed()
     after: int | None = 0
     while after is not None and not done.more:
-        now = utcnow()
+        began, now = time.monotonic(), utcnow()
         with transaction():
             rows, after = _select(tenant_id, wanted, after=after)
-            verdicts = _verdicts(tenant_id, rows, now)
-            again = _reopen(rows, verdicts, done, settings, now, room=limit - done.deliveries)
+            alerts = _alerts({row.job for row in rows})
+            verdicts = _verdicts(tenant_id, rows, alerts, now)
+            again = _reopen(
+                rows, verdicts, alerts, done, settings=settings, now=now, room=limit - done.deliveries
+            )
+        took = time.monotonic() - began
         hand_on_deliveries(again.deliveries)
         hand_on(fanout_critical, [row.job for row in again.fan_outs if row.is_critical])
         hand_on(fanout_devices, [row.job for row in again.fan_outs if not row.is_critical])
+        if after is not None and is_sqlite():
+            # As in admin.prune: who waits for the lock would find it taken again each time.
+            time.sleep(took)
     return done
 
 
@@ -154,7 +162,6 @@ def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], i
             Delivery.user_id,
             Delivery.sender,
             Delivery.is_critical,
-            Job.payload,
             Channel.is_enabled.alias("channel_enabled"),
             Channel.channel_type.alias("channel_type"),
             Device.id.alias("known_device"),
@@ -202,7 +209,24 @@ def _is_of_fan_out(row: Any, readable: set[int]) -> bool:
     return row.device_id == NO_DEVICE and row.sender == PUSH and row.channel_id in readable
 
 
-def _verdicts(tenant_id: str, rows: list[Any], now: datetime) -> dict[int, Verdict]:
+#: What preferences and deadlines go by in an alert's details.
+_DETAILS = ("camera_id", "smart_detection_type", "is_critical")
+
+
+def _alerts(job_ids: set[int]) -> dict[int, dict[str, Any]]:
+    """What decides on an alert, by job. It may have a quarter of a megabyte, and a job thousands of deliveries."""
+    found: dict[int, dict[str, Any]] = {}
+    for batch in batches(sorted(job_ids)):
+        for number, alert in tuples(Job.select(Job.id, Job.payload).where(among(Job.id, batch))):
+            details = alert.get("details") or {}
+            known = {name: details[name] for name in _DETAILS if name in details}
+            found[number] = {"severity": alert.get("severity"), "details": known}
+    return found
+
+
+def _verdicts(
+    tenant_id: str, rows: list[Any], alerts: Mapping[int, dict[str, Any]], now: datetime
+) -> dict[int, Verdict]:
     """What becomes of each delivery, by its id: as its fan-out would decide now."""
     preferences = preferences_of(tenant_id, {row.user_id for row in rows if row.known_device is not None})
     readable = _readable(rows)
@@ -215,7 +239,7 @@ def _verdicts(tenant_id: str, rows: list[Any], now: datetime) -> dict[int, Verdi
             found[row.id] = DELIVER
         else:
             preference = preferences[row.user_id]
-            found[row.id] = preference.verdict(row.payload, is_critical=row.is_critical, at=now)
+            found[row.id] = preference.verdict(alerts[row.job], is_critical=row.is_critical, at=now)
     return found
 
 
@@ -229,10 +253,11 @@ class _Again(NamedTuple):
 def _reopen(
     rows: list[Any],
     verdicts: Mapping[int, Verdict],
+    alerts: Mapping[int, dict[str, Any]],
     done: Replayed,
+    *,
     settings: Settings,
     now: datetime,
-    *,
     room: int,
 ) -> _Again:
     """Write it, for as many as there is room for. Within a transaction of the caller's, their jobs locked."""
@@ -266,7 +291,7 @@ def _reopen(
             "finished_at": None,
             "sweeps": 0,
             "sweep_at": due or now + timedelta(seconds=settings.sweep_grace),
-            "expires_at": (due or now) + time_to_live(settings, row.payload),
+            "expires_at": (due or now) + time_to_live(settings, alerts[row.job]),
         })  # fmt: skip
     bulk.update(Delivery, reopened)
     jobs = Job.select(Job.id, Job.failed, Job.expired).where(Job.id.in_(sorted(leaving))) if leaving else ()
@@ -283,13 +308,15 @@ def _reopen(
             for job in jobs
         ],
     )
-    _forget_fan_outs(again.fan_outs, settings, now)
+    _forget_fan_outs(again.fan_outs, alerts, settings, now)
     done.deliveries += len(reopened) + len(again.fan_outs)
     done.jobs |= {*leaving, *(row.job for row in again.fan_outs)}
     return again
 
 
-def _forget_fan_outs(rows: list[Any], settings: Settings, now: datetime) -> None:
+def _forget_fan_outs(
+    rows: list[Any], alerts: Mapping[int, dict[str, Any]], settings: Settings, now: datetime
+) -> None:
     """Make jobs as they were before their fan-out, but for their time. Each has the one delivery that stands for it."""
     if rows:
         Delivery.delete().where(among(Delivery.id, [row.id for row in rows])).execute()
@@ -305,7 +332,7 @@ def _forget_fan_outs(rows: list[Any], settings: Settings, now: datetime) -> None
                 "finished_at": None,
                 "sweeps": 0,
                 "sweep_at": now + timedelta(seconds=settings.sweep_grace),
-                "expires_at": now + time_to_live(settings, row.payload),
+                "expires_at": now + time_to_live(settings, alerts[row.job]),
             }
             for row in rows
         ],

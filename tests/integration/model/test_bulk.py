@@ -242,7 +242,7 @@ def test_sqlite_reads_the_document_of_an_update_once_and_not_for_each_row(
     if not is_sqlite():
         pytest.skip("PostgreSQL joins it by a hash")
     said: list[tuple[str, tuple[Any, ...]]] = []
-    monkeypatch.setattr(bulk, "_execute", lambda sql, params, **_: said.append((sql, params)) or [])
+    monkeypatch.setattr(bulk, "execute_later", lambda sql, params: said.append((sql, params)))
     bulk.update(Channel, [{"id": 1, "is_enabled": False}])
     monkeypatch.undo()
     ((sql, params),) = said

@@ -127,6 +127,30 @@ def test_thousands_go_in_batches_up_to_the_limit() -> None:
 
 
 @pytest.mark.usefixtures("db")
+def test_a_large_alert_is_read_once_and_not_for_each_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given one alert that failed at a hundred phones
+    channel = make_channel(channel_type="push", config={"all_users": True})
+    job = make_job(channel_id=channel, targets=100, failed=100, state=JobState.FAILED)
+    make_deliveries(
+        job, 100, state=DeliveryState.FAILED, channel_id=channel, sender="apns", user_id="u", **DEAD
+    )
+    Device.insert_many([
+        {"id": number, "tenant": "acme", "user_id": "u", "platform": "ios", "address_hash": str(number)}
+        for number in range(1, 101)
+    ]).execute()  # fmt: skip
+    read: list[str] = []
+    decode = Job.payload.python_value
+
+    def counted(text: str | None) -> Any:
+        read.append(text or "")
+        return decode(text)
+
+    monkeypatch.setattr(Job.payload, "python_value", counted)
+    assert run(job_id=job).deliveries == 100
+    assert len(read) == 1
+
+
+@pytest.mark.usefixtures("db")
 def test_what_cannot_go_keeps_nothing_from_going(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given more that cannot go than a replay sends, or reads at once, before two that can
     monkeypatch.setattr("admin.replay.BATCH", 3)
