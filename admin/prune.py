@@ -59,7 +59,8 @@ def prune(
         def batch() -> bool:
             ids = _ids(table, old)
             if ids:
-                done[name] += table.delete().where(table.id.in_(ids)).execute()
+                # Asked again: a device may have been registered anew since it was found.
+                done[name] += table.delete().where(table.id.in_(ids) & old).execute()
             return len(ids) == BATCH
 
         return batch

@@ -13,6 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from admin import doctor, keys, progress
+from admin import prune as prune_module
 from admin.jobs import find_job, list_jobs
 from admin.prune import prune
 from config import load_settings
@@ -116,6 +117,23 @@ def test_pruning_takes_what_ended_long_ago_and_nothing_that_is_under_way() -> No
         {job.alert_id for job in Job.select()} == {alert.alert_id for alert in Alert.select()} == {"2", "3"}
     )
     assert Delivery.select().count() == 2
+
+
+@pytest.mark.usefixtures("db")
+def test_a_device_that_is_registered_anew_while_prune_looks_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = utcnow() - timedelta(days=40)
+    Device.create(tenant="acme", user_id="u", platform="ios", token="x", address_hash="x", disabled_at=old)
+    look = prune_module._ids
+
+    def and_meanwhile(table: Any, condition: Any) -> list[int]:
+        found = look(table, condition)
+        if table is Device:
+            Device.update(disabled_at=None).execute()
+        return found
+
+    monkeypatch.setattr(prune_module, "_ids", and_meanwhile)
+    assert prune(days=30, device_days=30)["devices"] == 0
+    assert Device.select().count() == 1
 
 
 @pytest.mark.usefixtures("db")
