@@ -48,6 +48,9 @@ def explain(
     """
     event = parse_alert(alert)
     with connection():
+        # Before the channels: a rule may be made meanwhile, with its channel.
+        query = RoutingRule.select().where(RoutingRule.tenant == tenant_id)
+        rows = list(query.order_by(RoutingRule.priority, RoutingRule.id))
         channels = {channel.id: channel for channel in Channel.select().where(Channel.tenant == tenant_id)}
         notified = _last_notified(tenant_id, event, at)
         known = (
@@ -61,9 +64,10 @@ def explain(
         )
         rules: list[dict[str, Any]] = []
         chosen: dict[int, str] = {}
-        query = RoutingRule.select().where(RoutingRule.tenant == tenant_id)
-        for row in query.order_by(RoutingRule.priority, RoutingRule.id):
-            channel = channels[row.channel_id]
+        for row in rows:
+            channel = channels.get(row.channel_id)
+            if channel is None:  # it was deleted meanwhile, and its rules with it
+                continue
             reason = _why_not(row, channel, event, notified.get(channel.id), at)
             matched = reason is None
             if matched and channel.id in chosen:

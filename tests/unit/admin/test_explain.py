@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from admin import explain as explain_module
 from admin.apply import apply
 from admin.explain import explain
 from config import load_settings
-from model.tables import Alert, Channel, Delivery, Job
+from model.tables import Alert, Channel, Delivery, Job, RoutingRule
 from tests.support.database import KEY, NOW, lose_key, make_job
 
 PUSH = {"name": "phones", "channel_type": "push", "config": {"user_ids": ["alice", "nobody"]}}
@@ -55,6 +56,22 @@ def test_each_rule_has_its_first_reason_in_the_order_in_which_rules_are_asked() 
         (each["rule"], each["channel"], each["user_id"], each["device"]) for each in answer["targets"]
     ] == [("first", "hook", None, None)]
     assert Alert.select().count() == Job.select().count() == Delivery.select().count() == 0
+
+
+@pytest.mark.usefixtures("db")
+def test_what_is_configured_while_it_looks_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure([{"name": "all", "channel": "hook"}])
+    look = explain_module._last_notified
+
+    def and_meanwhile(*given: Any) -> Any:
+        if not Channel.select().where(Channel.name == "new").exists():
+            channel = Channel.create(tenant="acme", name="new", channel_type="webhook", config=HOOK["config"])
+            RoutingRule.create(tenant="acme", channel=channel, name="new")
+        return look(*given)
+
+    monkeypatch.setattr(explain_module, "_last_notified", and_meanwhile)
+    assert [each["rule"] for each in ask({})["rules"]] == ["all"]
+    assert [each["rule"] for each in ask({})["rules"]] == ["all", "new"]
 
 
 @pytest.mark.usefixtures("db")
