@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 import time
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
@@ -22,8 +21,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from senders import names
 from senders.apns_protocol import ApnsProtocol
+from senders.reach import first_to_answer
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from aioapns.common import NotificationRequest, NotificationResult
@@ -200,23 +201,15 @@ class ApnsPool(APNsKeyConnectionPool):
 
     async def _connect_to_first(self) -> ApnsProtocol:
         """A connection to the first address that takes one."""
-        host, failure = self._protocol.APNS_SERVER, OSError("no address")
-        for _, address in await names.system.look_up(host, kind=socket.SOCK_STREAM):
-            try:
-                _, protocol = await self.loop.create_connection(
-                    lambda: self._protocol(self.token, self._wake, self.discard_connection),
-                    address,
-                    self._protocol.APNS_PORT,
-                    ssl=self.ssl_context,
-                    server_hostname=host,
-                )
-            except ssl.SSLError:
-                raise
-            except OSError as error:
-                failure = error
-            else:
-                return protocol
-        raise failure
+        host, port = self._protocol.APNS_SERVER, self._protocol.APNS_PORT
+        found = await names.system.look_up(host, kind=socket.SOCK_STREAM)
+        _, protocol = await self.loop.create_connection(
+            lambda: self._protocol(self.token, self._wake, self.discard_connection),
+            sock=await first_to_answer([(address, port) for _, address in found]),
+            ssl=self.ssl_context,
+            server_hostname=host,
+        )
+        return protocol
 
     async def _connect(self) -> None:
         try:

@@ -7,11 +7,11 @@ so that a name which answers differently a moment later gains nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 
+import aiohappyeyeballs
 import certifi
 
 from senders import names
@@ -22,9 +22,14 @@ from senders.outcomes import Misconfigured, Transient
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aiohappyeyeballs import AddrInfoType
+
     from senders.guard import Network
 
 UNKNOWN: Final = "it may have been taken all the same"
+
+STAGGER: Final = 0.25
+"""Seconds for which one address has the time to itself before the next is tried beside it (RFC 8305, 5)."""
 
 
 def check_host(host: str) -> str:
@@ -91,24 +96,28 @@ async def connect(host: str, port: int, allowed_networks: Sequence[Network] | No
         Misconfigured: see `addresses`.
         Transient: see `addresses`; or no address took the connection.
     """
-    failure = Transient("unreachable", "no connection")
-    for address in await addresses(host, port, socket.SOCK_STREAM, allowed_networks):
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        with contextlib.ExitStack() as unless_connected:
-            unless_connected.callback(connection.close)
-            connection.setblocking(False)
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    await asyncio.get_running_loop().sock_connect(connection, address)
-            except TimeoutError:
-                failure = Transient("connect timeout", f"no connection in {CONNECT_TIMEOUT:g} s")
-            except OSError as error:
-                failure = unconnected(error, port)
-            else:
-                unless_connected.pop_all()
-                return connection
+    found = await addresses(host, port, socket.SOCK_STREAM, allowed_networks)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await first_to_answer(found)
+    except TimeoutError:
+        failure = Transient("connect timeout", f"no connection in {CONNECT_TIMEOUT:g} s")
+    except OSError as error:
+        failure = unconnected(error, port)
     raise failure
+
+
+async def first_to_answer(found: Sequence[tuple[str, int]]) -> socket.socket:
+    """A connection to one of these addresses; one that says nothing keeps none of the others waiting.
+
+    Raises:
+        OSError: none of them takes it.
+    """
+    infos: list[AddrInfoType] = [
+        (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port))
+        for address, port in found
+    ]
+    return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=STAGGER)
 
 
 def unconnected(error: OSError, port: int) -> Transient:

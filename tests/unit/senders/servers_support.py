@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from typing import TYPE_CHECKING, Any
@@ -245,3 +245,22 @@ async def subscriber(port: int, **options: Any) -> AsyncIterator[aiomqtt.Client]
 async def next_message(client: aiomqtt.Client) -> aiomqtt.Message:
     async with asyncio.timeout(5):
         return await anext(aiter(client.messages))
+
+
+def answers(*addresses: str) -> list[Any]:
+    """What getaddrinfo says of a name with these addresses."""
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+
+
+@contextmanager
+def black_hole(address: str, port: int) -> Iterator[None]:
+    """An address that takes no connection and refuses none: its queue of new ones is full."""
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.socket())
+        listening.bind((address, port))
+        listening.listen(0)
+        for _ in range(3):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield

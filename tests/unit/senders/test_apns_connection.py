@@ -16,6 +16,7 @@ from senders.names import Names
 from senders.outcomes import Misconfigured, Receipt, Transient
 from tests.unit.senders.apns_support import alert_push, pool_to, request_of
 from tests.unit.senders.push_support import Request, apns_sender, faulty_apns, until
+from tests.unit.senders.servers_support import answers, black_hole
 from tests.unit.senders.support import closed_port, outcome, raw_server
 
 if TYPE_CHECKING:
@@ -211,3 +212,12 @@ def test_aioapns_own_classes_are_left_alone() -> None:
     assert APNsTLSClientProtocol.APNS_SERVER == "api.push.apple.com"
     assert APNsTLSClientProtocol.APNS_PORT == 443
     assert not hasattr(ApnsProtocol, "ready")
+
+
+async def test_an_address_that_says_nothing_keeps_none_waiting_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "system", Names(lambda *_, **__: answers("127.0.0.9", "127.0.0.1")))
+    async with faulty_apns(tmp_path) as apns, apns_sender(apns, apns_host="localhost") as sender:
+        with black_hole("127.0.0.9", apns.port):
+            assert (await sender.send(alert_push())).code == "200"
