@@ -21,7 +21,6 @@ import asyncio
 import functools
 import math
 import secrets
-import socket
 import ssl
 from collections import OrderedDict
 from datetime import UTC, datetime
@@ -29,7 +28,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import aiomqtt
 import certifi
-from aiomqtt.exceptions import MqttCodeError
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -38,10 +36,10 @@ from senders.base import Notification, Sender
 from senders.deadline import Deadline
 from senders.http_errors import CONNECT_TIMEOUT
 from senders.mqtt_config import MqttConfig
-from senders.mqtt_connection import Connection
+from senders.mqtt_connection import Connection, shake_hands
 from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
-from senders.reach import UNKNOWN, addresses, tls_failure, unconnected
+from senders.reach import UNKNOWN, connect, tls_failure, unconnected
 from senders.text import body, clean, json_length, one_line, rfc3339, title, to_json
 
 if TYPE_CHECKING:
@@ -142,43 +140,39 @@ class MqttSender(Sender[MqttConfig]):
         return opening
 
     async def _connect(self, config: MqttConfig) -> Connection:
-        port = config.port or _DEFAULT_PORTS[config.tls]
-        failure: aiomqtt.MqttError = aiomqtt.MqttError("no address")
         async with asyncio.timeout(self.settings.send_deadline):
-            found = await addresses(config.host, port, socket.SOCK_STREAM, self.settings.allowed_networks)
-            for version in (aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311):
-                for address, _ in found:
-                    connection = self._client(config, address, port, version)
-                    try:
-                        await connection.open()
-                    except aiomqtt.MqttError as error:
-                        failure = error
-                        if isinstance(error, MqttCodeError):
-                            break  # a broker answered
-                    else:
-                        return connection
-                if _value(failure) != _UNSUPPORTED_VERSION:
-                    break
-        raise failure
+            try:
+                return await self._greet(config, aiomqtt.ProtocolVersion.V5)
+            except aiomqtt.MqttError as error:
+                if _value(error) != _UNSUPPORTED_VERSION:
+                    raise
+            return await self._greet(config, aiomqtt.ProtocolVersion.V311)
 
-    def _client(
-        self, config: MqttConfig, address: str, port: int, version: aiomqtt.ProtocolVersion
-    ) -> Connection:
-        return Connection(
-            address,
+    async def _greet(self, config: MqttConfig, version: aiomqtt.ProtocolVersion) -> Connection:
+        port = config.port or _DEFAULT_PORTS[config.tls]
+        opened = await connect(config.host, port, self.settings.allowed_networks)
+        if config.tls:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    opened = await shake_hands(opened, self._context(config), config.host)
+            except TimeoutError:
+                raise Transient("connect timeout", f"no TLS in {CONNECT_TIMEOUT:g} s") from None
+        connection = Connection(
+            config.host,
             port,
+            over=opened,
             identifier=f"tocsin{secrets.token_hex(8)}",  # every broker takes 23 letters and digits (3.1.3.1)
             protocol=version,
             username=config.username,
             password=config.password.get_secret_value() if config.password else None,
             timeout=self.settings.send_deadline,
             keepalive=KEEPALIVE,
-            tls_context=self._context(config) if config.tls else None,
         )
+        await connection.open()
+        return connection
 
-    def _context(self, config: MqttConfig) -> _NamedContext:
-        shared = self._ssl if config.ca is None and self._ssl is not None else _trusting(config.ca)
-        return _NamedContext(shared, config.host)
+    def _context(self, config: MqttConfig) -> ssl.SSLContext:
+        return self._ssl if config.ca is None and self._ssl is not None else _trusting(config.ca)
 
     def _opened(self, config: MqttConfig, opening: asyncio.Task[Connection]) -> None:
         if (opening.cancelled() or opening.exception()) and self._opening.get(config) is opening:
@@ -215,31 +209,6 @@ class MqttSender(Sender[MqttConfig]):
         opened = await asyncio.gather(*tasks, return_exceptions=True)
         connections = [each for each in opened if isinstance(each, Connection)]
         await asyncio.gather(*(connection.leave() for connection in connections), *self._leaving)
-
-
-class _NamedContext:
-    """What paho calls of an SSLContext. Verifies the broker's name although the connection is made to its address.
-
-    Args:
-        shared: whom to trust.
-        name: the broker's.
-    """
-
-    def __init__(self, shared: ssl.SSLContext, name: str) -> None:
-        self._shared = shared
-        self._name = name
-        self.check_hostname = shared.check_hostname
-
-    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        """Also shakes hands: paho would do so itself, but takes long to give up and leaves the socket open."""
-        wrapped = self._shared.wrap_socket(*args, **{**kwargs, "server_hostname": self._name})
-        wrapped.settimeout(CONNECT_TIMEOUT)
-        try:
-            wrapped.do_handshake()
-        except OSError:
-            wrapped.close()
-            raise
-        return wrapped
 
 
 @functools.lru_cache(maxsize=MAX_CLIENTS)

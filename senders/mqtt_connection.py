@@ -3,6 +3,8 @@
     - the reason with which a broker refuses a message (aiomqtt takes every PUBACK for success),
     - the broker's limits from its CONNACK,
     - an error at once, and not at the timeout, when the connection is lost or never comes up,
+    - connecting on the event loop: paho does it in one of the process's few threads, where brokers that take a
+      connection and say nothing kept everybody else waiting for a thread,
     - the end of a connection that was given up half way,
     - a queue of our own, where a message waits for the broker only as long as its send does (paho's knows no
       deadline, and not how many messages the broker takes at a time).
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 import aiomqtt
@@ -24,6 +27,9 @@ from paho.mqtt.enums import MQTTErrorCode
 from senders.deadline import check_deadline
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
@@ -32,11 +38,53 @@ IN_FLIGHT: Final = 20
 """Messages that may wait for their PUBACK or PUBCOMP at the same time; as many as paho sends before it queues."""
 
 
-class Connection(aiomqtt.Client):
-    """A client for one `open`. Its arguments are those of aiomqtt.Client."""
+async def shake_hands(connection: socket.socket, context: ssl.SSLContext, name: str) -> ssl.SSLSocket:
+    """TLS over a connection that does not block, with a server of this name.
 
-    def __init__(self, *args: Any, protocol: aiomqtt.ProtocolVersion, **kwargs: Any) -> None:
+    Raises:
+        OSError: there is none; the connection is closed, also where the caller has no time left.
+    """
+    wrapped = context.wrap_socket(connection, server_hostname=name, do_handshake_on_connect=False)
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            try:
+                wrapped.do_handshake()
+            except ssl.SSLWantReadError:
+                await _until(wrapped, loop.add_reader, loop.remove_reader)
+            except ssl.SSLWantWriteError:
+                await _until(wrapped, loop.add_writer, loop.remove_writer)
+            else:
+                return wrapped
+    except BaseException:
+        wrapped.close()
+        raise
+
+
+async def _until(connection: socket.socket, watch: Callable[..., None], leave: Callable[..., object]) -> None:
+    """Wait until there is something to read, or room to write."""
+    ready = asyncio.Event()
+    watch(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        leave(connection)
+
+
+class Connection(aiomqtt.Client):
+    """A client for one `open`. Its arguments are those of aiomqtt.Client, but for one.
+
+    Args:
+        over: a socket that is connected, with TLS where it is wanted; this client's to close once it is opened.
+    """
+
+    def __init__(
+        self, *args: Any, over: socket.socket, protocol: aiomqtt.ProtocolVersion, **kwargs: Any
+    ) -> None:
         super().__init__(*args, protocol=protocol, **kwargs)
+        self._over = over
+        # paho has no public way to be given one; the tests notice if it drops this name.
+        self._client._create_socket = lambda: over  # type: ignore[method-assign]  # noqa: SLF001
         self.version = protocol
         self._limits: Properties | None = None
         self._answers: dict[int, asyncio.Future[ReasonCode]] = {}
@@ -67,6 +115,8 @@ class Connection(aiomqtt.Client):
             await self.__aenter__()
         except BaseException:
             self.abandon()
+            if self._client.socket() is None:
+                self._over.close()  # paho has not taken it
             raise
         self._room = asyncio.Semaphore(min(IN_FLIGHT, self.limit("ReceiveMaximum") or IN_FLIGHT))
         # A loss is noticed when the connection is used next; until then nobody asks this future.

@@ -14,6 +14,7 @@ from senders.mqtt import MqttSender
 from senders.mqtt_connection import IN_FLIGHT
 from senders.outcomes import Receipt, SendError, Transient
 from tests.unit.senders.mqtt_support import sent
+from tests.unit.senders.push_support import until
 from tests.unit.senders.support import loopback_settings, outcome, raw_server
 
 if TYPE_CHECKING:
@@ -181,3 +182,26 @@ async def test_what_waits_behind_other_messages_is_not_published_when_its_time_i
         await asyncio.sleep(0.1)
         assert far.published == IN_FLIGHT
         await sender.aclose()
+
+
+async def test_brokers_that_say_nothing_take_no_thread_from_anybody() -> None:
+    """Of the default executor, which has a few, and in which others connect and sign."""
+    sending = MqttSender(loopback_settings(send_deadline=1), None)  # type: ignore[arg-type]  # sends no HTTP
+    greeted = 0
+
+    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        nonlocal greeted
+        await reader.read(1)
+        greeted += 1
+        await reader.read(-1)
+
+    async with raw_server(say_nothing) as url:
+        number = int(url.rpartition(":")[2])
+        deliveries = [sent(number, tls=True, topic=f"t/{count}") for count in range(20)]
+        sends = [asyncio.create_task(outcome(sending, delivery)) for delivery in deliveries]
+        await until(lambda: greeted == 20)
+        async with asyncio.timeout(0.5):
+            await asyncio.to_thread(time.monotonic)
+        results = await asyncio.gather(*sends)
+        await sending.aclose()
+    assert {type(result) for result in results} == {Transient}
