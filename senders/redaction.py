@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import html
 import json
-from typing import TYPE_CHECKING, Final
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
-from senders.text import clip, one_line
+from senders.text import clean, clip, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
 EXCERPT: Final = 200
 """Characters of what a far side said that are quoted to people."""
@@ -26,10 +27,22 @@ MAX_REDACTED: Final = 4096
 _MIN_SECRET: Final = 4
 _URL_SAFE: Final = str.maketrans("+/", "-_")
 
+# Of URLs, of JSON and programming languages, of HTML. Which characters are escaped, and in what case, differs.
+_ESCAPE: Final = re.compile(
+    r"%[0-7][0-9A-Fa-f]|%[C-Fc-f][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){1,3}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\.|&#?\w{1,31};",
+    re.DOTALL,
+)
+_HALF_ESCAPE: Final = re.compile(
+    r"(?:(?:%[C-Fc-f][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){0,2})?%[0-9A-Fa-f]?|%[C-Fc-f][0-9A-Fa-f]|\\(?:u\w{0,3}|x\w?)?|&#?\w{0,31})\Z"
+)
+MAX_LAYERS: Final = 3
+"""Of escapes upon escapes, such as a URL's within HTML within JSON."""
+
 
 def excerpt(said: str, secrets: Iterable[str] = ()) -> str:
     """The start of what a far side said as one line for people, without the secrets that it may echo."""
-    return clip(one_line(redact(said, secrets, MAX_REDACTED)), EXCERPT)
+    # Cleaned first: what lies between the letters of a secret, such as the zeros of UTF-16, is not shown.
+    return clip(one_line(redact(clean(said), secrets, MAX_REDACTED)), EXCERPT)
 
 
 def url_secrets(url: str) -> tuple[str, ...]:
@@ -41,6 +54,55 @@ def url_secrets(url: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+class _View(NamedTuple):
+    """What a text says once escapes are read, and from where to where in the text each of its characters is."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def read(self) -> _View:
+        """The same with one layer of escapes less."""
+        pieces: list[str] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        done = 0
+        for escape in _ESCAPE.finditer(self.text):
+            start, end = escape.span()
+            meant = _meaning(escape.group())
+            pieces += (self.text[done:start], meant)
+            starts += (*self.starts[done:start], *[self.starts[start]] * len(meant))
+            ends += (*self.ends[done:start], *[self.ends[end - 1]] * len(meant))
+            done = end
+        pieces.append(self.text[done:])
+        starts += self.starts[done:]
+        ends += self.ends[done:]
+        return _View("".join(pieces), starts, ends)
+
+
+def _views(text: str, *, is_cut: bool) -> Iterator[_View]:
+    """The text, and what it says if its escapes are read, layer by layer; of one that is cut without half an escape."""
+    view = _View(text, range(len(text)), range(1, len(text) + 1))
+    yield view
+    for _ in range(MAX_LAYERS):
+        half = _HALF_ESCAPE.search(view.text) if is_cut else None
+        end = half.start() if half else len(view.text)
+        seen = view.text[:end]
+        view = _View(seen, view.starts[:end], view.ends[:end]).read()
+        if view.text == seen and half is None:
+            return
+        yield view
+
+
+def _meaning(escape: str) -> str:
+    if escape.startswith("%"):
+        return unquote(escape)
+    if escape.startswith("&"):
+        return html.unescape(escape)
+    digits = escape[len("\\u") :]
+    return chr(int(digits, 16)) if digits else escape[1:]
+
+
 def redact(text: str, secrets: Iterable[str], limit: int | None = None) -> str:
     """The text with every secret replaced, also where it comes back in base64 or escaped for URL, JSON, HTML or Python.
 
@@ -50,16 +112,21 @@ def redact(text: str, secrets: Iterable[str], limit: int | None = None) -> str:
         limit: characters of the text that are kept; what they have of a secret that ends behind them is replaced, too.
     """
     kept = text[:limit]
-    # Nearly all of thousands of spellings are told to be absent by their first letters, without a search.
-    beginnings = {kept[start : start + _MIN_SECRET] for start in range(len(kept))}
+    is_cut = len(kept) < len(text)
+    spellings = _spellings(secrets)
     found: list[tuple[int, int]] = []
-    for spelling in _spellings(secrets):
-        start = kept.find(spelling) if spelling[:_MIN_SECRET] in beginnings else -1
-        while start >= 0:
-            found.append((start, start + len(spelling)))
-            start = kept.find(spelling, start + len(spelling))
-        if len(kept) < len(text) and (start := _cut_off(kept, spelling)) < len(kept):
-            found.append((start, len(kept)))
+    for view in _views(kept, is_cut=is_cut):
+        said = view.text
+        # Nearly all of thousands of spellings are told to be absent by their first letters, without a search.
+        beginnings = {said[start : start + _MIN_SECRET] for start in range(len(said))}
+        for spelling in spellings:
+            start = said.find(spelling) if spelling[:_MIN_SECRET] in beginnings else -1
+            while start >= 0:
+                end = start + len(spelling)
+                found.append((view.starts[start], view.ends[end - 1]))
+                start = said.find(spelling, end)
+            if is_cut and (start := _cut_off(said, spelling)) < len(said):
+                found.append((view.starts[start], len(kept)))
     parts: list[str] = []
     shown = 0
     for start, end in sorted(found):

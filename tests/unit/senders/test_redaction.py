@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senders.redaction import MAX_REDACTED, redact
+from senders.redaction import MAX_REDACTED, excerpt, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,3 +98,31 @@ def test_few_characters_are_searched_for_the_many_words_of_a_channels_headers() 
     words = [f"{number:04x}" for number in range(8192 // 5)]
     redact(Counting("z" * 65_536), words, MAX_REDACTED)
     assert 0 < Counting.searched <= 2 * 12 * len(words) * MAX_REDACTED
+
+
+SECRET = "ab+cd/ef=gh&ij'kl"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param("ab%2bcd%2fef%3dgh%26ij%27kl", id="URL in small letters"),
+        pytest.param("ab+cd%2Fef=gh&ij'kl", id="URL in part"),
+        pytest.param(r"ab\u002Bcd/ef=gh\u0026ij\u0027kl", id="JSON of ASP.NET"),
+        pytest.param(r"ab+cd\/ef=gh\u0026ij'kl", id="JSON of Go"),
+        pytest.param("ab&#43;cd/ef=gh&amp;ij&#39;kl", id="HTML of Go"),
+        pytest.param("ab%2Bcd%2Fef%3Dgh&amp;ij&apos;kl", id="HTML of a URL"),
+        pytest.param(r"ab%252bcd\u00252fef=gh\x26ij\'kl", id="layers"),
+        pytest.param(SECRET.encode("utf-16-le").decode(), id="UTF-16"),
+        pytest.param("\ufeff".join(SECRET), id="marks between"),
+    ],
+)
+def test_a_secret_is_redacted_in_whichever_characters_are_escaped(said: str) -> None:
+    assert excerpt(f'{{"you said": "{said}"}}', [SECRET]) == '{"you said": "***"}'
+
+
+@pytest.mark.parametrize("end", range(4, 60))
+def test_a_secret_that_ends_behind_what_is_read_is_redacted_in_escapes_too(end: int) -> None:
+    text = "<" + "".join(f"%{ord(letter):02x}" for letter in SECRET) + "é%c3%a9" * 9
+    shown = redact(text, [SECRET + "éé"], end)
+    assert set(shown) <= set("<*")
