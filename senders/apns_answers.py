@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from senders.devices import MismatchWatch
     from senders.outcomes import SendError
 
-#: Apple's reasons by outcome. DeviceTokenNotForTopic is TargetGone too, until there are too many.
+#: Apple's reasons by outcome. Those of _SUSPICIONS are TargetGone, until there are too many.
 REASONS: Final[dict[str, type[SendError]]] = {
     **dict.fromkeys(
         (
@@ -79,6 +79,12 @@ _HINTS: Final = {
     "DeviceTokenNotForTopic": "the token belongs to another app than the topic names",
     "InvalidProviderToken": "the key, its id and the team id do not belong together",
     "InvalidSigningKey": "the signing key is not Apple's",
+}
+
+#: What speaks against the credentials, if Apple says so of every token.
+_SUSPICIONS: Final = {
+    "BadDeviceToken": "many tokens are of the other environment: is TOCSIN_APNS_SANDBOX or `sandbox` right?",
+    "DeviceTokenNotForTopic": "many tokens are not for the topic {topic}: is it the right one?",
 }
 
 _UNKNOWN: Final = "it may have been taken all the same"
@@ -144,11 +150,8 @@ def classify(
         return Receipt(code, provider_id, note)
     kind = REASONS.get(reason) or _by_status(answer.status)
     detail = _HINTS.get(reason, "")
-    if reason == "DeviceTokenNotForTopic" and watch.suspects_credentials():
-        kind, detail = (
-            Misconfigured,
-            f"many tokens are not for the topic {request.apns_topic}: is it the right one?",
-        )
+    if reason in _SUSPICIONS and watch.suspects_credentials():
+        kind, detail = Misconfigured, _SUSPICIONS[reason].format(topic=request.apns_topic)
     elif reason == "ExpiredProviderToken" and not token.expired(request.authorization):
         kind, detail = Misconfigured, "a new token counts as expired as well: is this machine's clock right?"
     elif reason == "TooManyProviderTokenUpdates":

@@ -117,7 +117,7 @@ def _decode(keys: Mapping[str, Any], name: str, length: int) -> bytes:
 class MismatchWatch:
     """Tells a stray token of another app from credentials of another app, for one set of credentials.
 
-    A wrong topic or project makes the provider refuse every token as somebody else's. Believing it would
+    A wrong topic, environment or project makes the provider refuse every token as somebody else's. Believing it would
     disable all devices, so that after `limit` refusals with nothing taken in between it is the credentials
     that are at fault.
     """

@@ -227,9 +227,12 @@ async def test_a_senseless_timestamp_is_none(tmp_path: Path, timestamp: Any) -> 
     assert caught.value.since is None
 
 
-async def test_many_tokens_of_another_topic_are_the_topics_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", ["BadDeviceToken", "DeviceTokenNotForTopic"])
+async def test_many_tokens_of_another_app_or_environment_are_the_settings_fault(
+    tmp_path: Path, reason: str
+) -> None:
     async with (
-        faulty_apns(tmp_path, on_request=lambda r: r.answer(400, "DeviceTokenNotForTopic")) as apns,
+        faulty_apns(tmp_path, on_request=lambda r: r.answer(400, reason)) as apns,
         apns_sender(apns) as sender,
     ):
         outcomes = [await outcome(sender, alert_push()) for _ in range(8)]

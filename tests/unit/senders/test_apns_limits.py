@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 async def test_thousands_of_error_answers_do_not_stall_the_connection(tmp_path: Path) -> None:
     # Given an APNs that, as any, sends bodies only into a window that is acknowledged
     async with (
-        faulty_apns(tmp_path, on_request=lambda r: r.answer(400, "BadDeviceToken")) as apns,
+        faulty_apns(tmp_path, on_request=lambda r: r.answer(410, "Unregistered")) as apns,
         apns_sender(apns) as sender,
     ):
-        # When it refuses 2,400 devices, which is more bytes than the window has
-        for _ in range(24):
+        # When it refuses 2,600 devices, which is more bytes than the window has
+        for _ in range(26):
             outcomes = await asyncio.gather(*(outcome(sender, alert_push()) for _ in range(100)))
             assert set(map(type, outcomes)) == {TargetGone}
     # Then the window was never full
     assert apns.starved == 0
-    assert len(apns.requests) * len('{"reason": "BadDeviceToken"}') > 65_535
+    assert len(apns.requests) * len('{"reason": "Unregistered"}') > 65_535
     assert len(apns.connections) == 1
 
 
