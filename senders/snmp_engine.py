@@ -46,6 +46,8 @@ _TRAP_OID: Final = "1.3.6.1.6.3.1.1.4.1.0"
 _LCD: Final = NotificationOriginatorLcdConfigurator()
 _EVENTS: Final = {"OPEN": 1, "ACKNOWLEDGED": 2, "ESCALATED": 3, "CLOSED": 4}
 _LEVELS: Final = {"info": 1, "warning": 2, "error": 3, "critical": 4}
+_VERSION_3: Final = 3
+"""SNMPv3's message processing model (RFC 3411, 5)."""
 _MAX_INTEGER: Final = 2**31 - 1
 
 _AUTH: Final = {
@@ -152,12 +154,30 @@ async def notify(
     NotificationOriginator().send_varbinds(engine, name, None, b"", objects, _settle, answer)
     if config.notification == "trap":
         return "sent"
-    indication, status = await answer
+    indication: Any = "cancelled"
+    try:
+        indication, status = await answer
+    finally:
+        if indication:
+            _forget_manager(engine)
     if indication:
         raise translate(indication)
     if int(status):
         raise answered(int(status))
     return "answered"
+
+
+def _forget_manager(engine: hlapi.SnmpEngine) -> None:
+    """Have the next v3 inform ask who the manager is.
+
+    pysnmp asks for the engine id that it once found out for five minutes more, also where a manager that was set up
+    anew, or a cluster's other half, has taken the address over, and says nothing to that. An engine is for one channel
+    and address; another would take a third of a second to make.
+    """
+    model = engine.message_processing_subsystems[_VERSION_3]
+    for name in ("engineIdCache", "engineIdCacheExpQueue"):
+        # No public way; the tests notice if pysnmp drops these names.
+        getattr(model, f"_SnmpV3MessageProcessingModel__{name}").clear()
 
 
 def _settle(

@@ -122,6 +122,25 @@ async def test_two_processes_and_a_restart_share_one_engine_id(tmp_path: Path) -
         await sending.aclose()
 
 
+async def test_a_manager_that_another_takes_over_is_found_at_the_second_attempt(tmp_path: Path) -> None:
+    port = free_udp_port()
+    inform = notification(config(port, notification="inform", **PRIV))
+    sending = SnmpSender(loopback_settings(send_deadline=4), None)  # type: ignore[arg-type]  # sends no HTTP
+    results = []
+    for number in range(2):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        own = [
+            f"exactEngineID 0x80001f88046162630{number}",
+            f"createUser {_user(PRIV)}",
+            "authUser log alice priv",
+        ]
+        with trap_daemon(directory, *own, port=port):
+            results += [await outcome(sending, inform) for _ in range(2)]
+    await sending.aclose()
+    assert [result.code for result in results] == ["answered", "answered", "timeout", "answered"]
+
+
 async def test_the_engines_time_goes_on() -> None:
     """A manager drops traps whose time stands still for 150 s, and pysnmp's own does."""
     sending = SnmpSender(loopback_settings(), None)  # type: ignore[arg-type]  # sends no HTTP
