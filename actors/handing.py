@@ -66,7 +66,7 @@ PAUSE, LONGEST_PAUSE = 2.0, 30.0
 
 #: A broker that has been asked for so many seconds and has taken nothing meanwhile says nothing: the others need not
 #: ask too, and what they leave is later by one interval of the sweep. A busy broker confirms within this, and goes on
-#: to take others' messages where one is late. Much longer, and five alerts a second would have all of the API's eight
+#: to take others' messages where one is late. Much longer, and five alerts a second would have all of the API's ten
 #: threads wait before anybody knows.
 SILENCE = 1.0
 

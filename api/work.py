@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 #: Threads of intake: they look at its keys, commit and publish. One at a time does it for all who come together
 #: (api.gather); the others are there for while that one waits for the database or the broker.
-INTAKE = 8
+INTAKE = 10
 #: Whatever else publishes: replays, and messages from the console.
 PUBLISHERS = 2
 #: Probes and metrics, which anybody may ask for.

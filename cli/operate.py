@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from queue import SimpleQueue
+import time
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -25,6 +25,9 @@ THREADS = 8
 
 #: Days: a hundred years. What is older no calendar needs to hold.
 OLDEST = 36_500
+
+#: Seconds between two looks whether a worker is to end.
+LOOK = 0.1
 
 
 def add_to(app: typer.Typer) -> None:
@@ -77,10 +80,10 @@ def _work_here(settings: Settings, threads: int) -> int:
 
     # Dramatiq's command would have it set up at the boot of each process, of which there is none here.
     configure_logging(settings)
-    # An Event takes its own lock to be set, which a signal that comes as `wait` begins would wait for for ever.
-    told: SimpleQueue[None] = SimpleQueue()
+    # Neither an Event nor a queue: their locks are no place for a handler, which runs in the thread that waits.
+    told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.put(None))
+        signal.signal(number, lambda number, _: told.append(number))
     working_here = Worker(broker, worker_timeout=100, worker_threads=threads)
     working_here.start()
     log = get_logger("tocsin.worker")
@@ -89,7 +92,8 @@ def _work_here(settings: Settings, threads: int) -> int:
         threads=threads,
         database=str(settings.sqlite_path) if settings.is_sqlite else "postgresql",
     )
-    told.get()
+    while not told:
+        time.sleep(LOOK)
     working_here.stop(timeout=STOP)
     log.info("worker_stopped")
     return OK

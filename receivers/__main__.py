@@ -8,8 +8,8 @@ import datetime as dt
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO
 
 from rich.console import Console
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from receivers.records import Received
+
+
+#: Seconds between two looks whether it is to end.
+LOOK = 0.1
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -121,10 +125,10 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         OSError: a port is in use, or a file cannot be written.
     """
-    # An Event takes its own lock to be set, which a signal that comes as `wait` begins would wait for for ever.
-    ended: SimpleQueue[None] = SimpleQueue()
+    # Neither an Event nor a queue: their locks are no place for a handler, which runs in the thread that waits.
+    ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.put(None))
+        signal.signal(number, lambda number, _: ended.append(number))
     with contextlib.ExitStack() as stack:
         observers: list[Callable[[Received], None]] = []
         if options.record:
@@ -152,7 +156,8 @@ def run(options: argparse.Namespace) -> None:
             write_env_file(options.env_file, text)
         else:
             print(text, end="", flush=True)
-        ended.get()
+        while not ended:
+            time.sleep(LOOK)
 
 
 def addresses(far: FarSide) -> dict[str, str]:
