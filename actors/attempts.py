@@ -8,6 +8,7 @@ import hashlib
 import time
 import uuid
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -34,6 +35,8 @@ log = get_logger(__name__)
 
 #: The namespace of the ids that we give notifications (RFC 9562 section 5.5).
 NOTIFICATIONS = uuid.UUID("b1f0a8c4-0c5e-4f0a-8a63-1d0f4c6b9e2d")
+
+_NAMESPACE = hashlib.sha1(NOTIFICATIONS.bytes, usedforsecurity=False)
 
 
 async def make(
@@ -174,9 +177,13 @@ def notification_of(claim: Claim, config: ChannelConfig) -> Notification[Any]:
 
 def notification_id(job_id: int, accepted_at: datetime, device_id: int) -> uuid.UUID:
     """The same for every attempt at one delivery, and for no other, also of an installation whose ids began anew."""
-    return uuid.uuid5(NOTIFICATIONS, f"{job_id}/{accepted_at.isoformat()}/{device_id}")
+    # As uuid.uuid5 does, which writes its namespace out and hashes it each time.
+    digest = _NAMESPACE.copy()
+    digest.update(f"{job_id}/{accepted_at.isoformat()}/{device_id}".encode())
+    return uuid.UUID(bytes=digest.digest()[:16], version=5)
 
 
+@lru_cache(maxsize=1024)  # a push to ten thousand devices has one
 def thread_of(tenant_id: str, alert_id: str) -> str:
     """One key for all events of an alert: 32 characters of base64url, which every provider's field can hold."""
     digest = hashlib.sha256(f"{tenant_id}\0{alert_id}".encode()).digest()

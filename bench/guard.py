@@ -23,6 +23,7 @@ from bench.nginx import Nginx
 from config import load_settings
 from senders import guard
 from senders.http import CONNECTIONS, CONNECTIONS_PER_HOST, KEEPALIVE, HttpClient
+from senders.transport import Connector
 
 IN_FLIGHT = 100
 
@@ -36,23 +37,19 @@ class Client(HttpClient):
         super().__init__(load_settings(allowed_networks="127.0.0.0/8"))
         self._guarded, self._kept = guarded, kept
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _open(self) -> Connector:
+        if self._connector is None:
             networks = self._settings.allowed_networks
             resolver = aiohttp.ThreadedResolver()
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=guard.GuardedResolver(resolver, networks) if self._guarded else resolver,
-                    socket_factory=guard.guarded_socket_factory(networks) if self._guarded else None,
-                    limit=CONNECTIONS,
-                    limit_per_host=CONNECTIONS_PER_HOST,
-                    force_close=not self._kept,
-                    keepalive_timeout=KEEPALIVE if self._kept else None,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
+            self._connector = Connector(
+                resolver=guard.GuardedResolver(resolver, networks) if self._guarded else resolver,
+                socket_factory=guard.guarded_socket_factory(networks) if self._guarded else None,
+                limit=CONNECTIONS,
+                limit_per_host=CONNECTIONS_PER_HOST,
+                force_close=not self._kept,
+                keepalive_timeout=KEEPALIVE if self._kept else None,
             )
-        return self._session
+        return self._connector
 
 
 async def rate(url: str, count: int, *, guarded: bool, kept: bool) -> float:

@@ -1,10 +1,8 @@
 """The one HTTP client of a worker process, and what every answer means.
 
-httpx's requests and answers over its aiohttp transport, with the guard on every connection. The transport is
-called directly: httpx's own pool does a tenth of the requests at 100 in flight, and its client, whose
-redirects, cookies and environment we do not want, costs half of what is left. So there are no redirects, no
-cookies, no decompression, and no proxy unless TOCSIN_TRUST_ENV says so; answers are read up to 64 KiB; each
-request has one deadline for all of it.
+The guard looks at every connection. There are no redirects, no cookies, no decompression, and no proxy unless
+TOCSIN_TRUST_ENV says so; answers are read up to 64 KiB; each request has one deadline for all of it. How a request
+goes over the wire, and why by no client of a library, is in senders.transport.
 
 An answer is judged by `classify`, a failure on the way by senders.http_errors.
 """
@@ -17,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 
@@ -34,7 +32,7 @@ from senders.http_errors import CONNECT_TIMEOUT, invalid_url, translate
 from senders.names import Resolver
 from senders.outcomes import Misconfigured, Receipt, Rejected, Transient
 from senders.redaction import excerpt
-from senders.transport import FIELD_CAP, Connector, Transport, forgetful
+from senders.transport import Connector, Target, exchange, forgetful
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -55,6 +53,9 @@ CONNECTIONS_PER_HOST: Final = 256
 KEEPALIVE: Final = 30.0
 """Seconds; below the 60 s after which common servers and load balancers close an idle connection."""
 
+MOST_TARGETS: Final = 4096
+"""URLs whose parts a process remembers."""
+
 _HEADERS: Final = {"user-agent": "tocsin", "accept": "*/*", "accept-encoding": "identity"}
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 
@@ -65,7 +66,7 @@ class Answer:
 
     Attributes:
         status: the HTTP status.
-        headers: case-insensitive.
+        headers: by their names in lower case.
         body: the first 64 KiB as they came; compressed only where `accept-encoding: identity` was ignored.
     """
 
@@ -183,37 +184,26 @@ class HttpClient:
         self._settings = settings
         self._ssl = ssl_context or _default_ssl_context()
         self._resolver = resolver
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
         self._environment = getproxies_environment() if settings.trust_env else {}
-        self._proxies = _proxies(self._environment)
-        self._transports = {
-            proxy: Transport(
-                client=self._open, verify=self._ssl, proxy=None if proxy is None else _proxy(proxy)
-            )
-            for proxy in (None, *self._proxies.values())
-        }
+        self._proxies = {scheme: _proxy(url) for scheme, url in _proxy_urls(self._environment).items()}
+        self._targets: dict[str, Target] = {}
 
-    def _open(self) -> aiohttp.ClientSession:
-        """The session, made on the running loop at the first request."""
-        if self._session is None:
+    def _open(self) -> Connector:
+        """The connections, which belong to the loop of the first request."""
+        if self._connector is None:
             networks = self._settings.allowed_networks
-            self._session = aiohttp.ClientSession(
-                connector=Connector(
-                    resolver=guard.GuardedResolver(self._resolver or Resolver(), networks),
-                    socket_factory=forgetful(
-                        guard.guarded_socket_factory(networks), self._settings.send_deadline
-                    ),
-                    ssl=self._ssl,
-                    limit=CONNECTIONS,
-                    limit_per_host=CONNECTIONS_PER_HOST,
-                    keepalive_timeout=KEEPALIVE,
+            self._connector = Connector(
+                resolver=guard.GuardedResolver(self._resolver or Resolver(), networks),
+                socket_factory=forgetful(
+                    guard.guarded_socket_factory(networks), self._settings.send_deadline
                 ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                max_line_size=FIELD_CAP,
-                max_field_size=FIELD_CAP,
+                ssl=self._ssl,
+                limit=CONNECTIONS,
+                limit_per_host=CONNECTIONS_PER_HOST,
+                keepalive_timeout=KEEPALIVE,
             )
-        return self._session
+        return self._connector
 
     async def post(
         self,
@@ -239,50 +229,52 @@ class HttpClient:
         """
         deadline = self._settings.send_deadline if timeout is None else timeout
         try:
-            parsed, target = _url(url)
-            transport = self._transport_for(url)
-            request = httpx.Request(
-                method,
-                parsed,
-                stream=httpx.ByteStream(content),
-                headers=_HEADERS | {name.lower(): value for name, value in headers.items()},
-                extensions={"target": target, "timeout": _timeout(min(CONNECT_TIMEOUT, deadline))},
-            )
+            target = self._target(url)
+            fields = _HEADERS | {name.lower(): value for name, value in headers.items()}
+            message = target.message(method, fields, content)
             async with Deadline(deadline):
-                return await _exchange(transport, request)
-        except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+                raw = await exchange(self._open(), target, message, _timeout(min(CONNECT_TIMEOUT, deadline)))
+            return Answer(*raw)
+        except (httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             outcome = translate(error, deadline)
         except guard.UrlError as error:
             outcome = invalid_url(str(error))
         # Outside of the except clause: the original holds the URL and must not be the outcome's context.
         raise outcome
 
-    def _transport_for(self, url: str) -> Transport:
-        if not self._proxies:
-            return self._transports[None]
+    def _target(self, url: str) -> Target:
+        found = self._targets.get(url)
+        if found is None:
+            # httpx writes a URL as RFC 3986 has it, for aiohttp to leave it alone.
+            parsed = yarl.URL(str(httpx.URL(guard.check_url(url))), encoded=True)
+            found = Target(parsed, *self._proxy_for(url))
+            if len(self._targets) >= MOST_TARGETS:
+                self._targets.clear()
+            self._targets[url] = found
+        return found
+
+    def _proxy_for(self, url: str) -> tuple[yarl.URL, str | None] | tuple[()]:
+        """The proxy that the environment names for a URL, and what it is told.
+
+        Raises:
+            BlockedAddressError: a proxy would have to be asked for an address that is not public.
+        """
         parts = urlsplit(url)
         proxy = self._proxies.get(parts.scheme)
         if proxy is None or proxy_bypass_environment(parts.hostname, self._environment):
-            return self._transports[None]
+            return ()
         # The proxy resolves names out of our sight, but an address in the URL can be judged here.
         reason = guard.literal_refusal(url, self._settings.allowed_networks)
         if reason is not None:
             raise guard.BlockedAddressError(f"{parts.hostname} is not public: {reason}")
-        return self._transports[proxy]
+        return proxy
 
     async def aclose(self) -> None:
         """Close every connection. No request is in flight any more."""
-        for transport in self._transports.values():
-            await transport.aclose()
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
         if self._resolver is not None:
             await self._resolver.close()
-
-
-async def _exchange(transport: Transport, request: httpx.Request) -> Answer:
-    response = await transport.handle_async_request(request)
-    return Answer(response.status_code, response.headers, b"".join(cast("httpx.ByteStream", response.stream)))
 
 
 @lru_cache(maxsize=64)
@@ -290,14 +282,7 @@ def _timeout(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(sock_connect=connect)
 
 
-@lru_cache(maxsize=4096)
-def _url(url: str) -> tuple[httpx.URL, yarl.URL]:
-    """A checked URL, as httpx parses it, and as aiohttp is given it."""
-    parsed = httpx.URL(guard.check_url(url))
-    return parsed, yarl.URL(str(parsed), encoded=True)
-
-
-def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
+def _proxy_urls(environment: Mapping[str, str]) -> dict[str, str]:
     """The proxy of each scheme, from HTTP_PROXY, HTTPS_PROXY and ALL_PROXY.
 
     Raises:
@@ -312,15 +297,11 @@ def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
     return proxies
 
 
-def _proxy(url: str) -> httpx.Proxy:
-    """The proxy, its credentials as a header: httpx-aiohttp would use a class that aiohttp has deprecated.
-
-    aiohttp turns `authorization` into `proxy-authorization`, for tunnels and plain requests alike.
-    """
+def _proxy(url: str) -> tuple[yarl.URL, str | None]:
+    """A proxy without its credentials, and these as a header."""
     proxy = httpx.Proxy(url)
-    if proxy.auth is None:
-        return proxy
-    return httpx.Proxy(proxy.url, headers={"authorization": aiohttp.encode_basic_auth(*proxy.auth)})
+    told = None if proxy.auth is None else aiohttp.encode_basic_auth(*proxy.auth)
+    return yarl.URL(str(proxy.url)), told
 
 
 def _default_ssl_context() -> ssl.SSLContext:

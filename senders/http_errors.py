@@ -19,6 +19,7 @@ import httpx
 
 from senders.guard import BlockedAddressError
 from senders.outcomes import Misconfigured, Transient
+from senders.transport import NotHttpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,7 @@ CONNECT_TIMEOUT: Final = 5.0
 
 _UNKNOWN: Final = "it may have been taken all the same"
 
-# aiohttp's errors and their outcomes; the first that fits decides. httpx-aiohttp would call every reset,
-# disconnect and unknown connection error a ConnectTimeout, and lets several pass unmapped: so we look beneath
-# its mapping.
+# The errors of the libraries, and their outcomes; the first that fits decides.
 _OUTCOMES: Final[tuple[tuple[type[Exception], Callable[[Any, float], SendError]], ...]] = (
     (BlockedAddressError, lambda error, _: _blocked(error)),
     (
@@ -62,10 +61,8 @@ _OUTCOMES: Final[tuple[tuple[type[Exception], Callable[[Any, float], SendError]]
         lambda _, deadline: Transient("timeout", f"no complete answer in {deadline:g} s; {_UNKNOWN}"),
     ),
     (aiohttp.ClientHttpProxyError, lambda error, _: _proxy(error.status)),
-    (
-        aiohttp.ClientResponseError,
-        lambda _, __: Transient("bad answer", f"the far side does not speak HTTP as it should; {_UNKNOWN}"),
-    ),
+    (NotHttpError, lambda _, __: _no_http()),
+    (aiohttp.ClientResponseError, lambda _, __: _no_http()),
     (
         aiohttp.ClientPayloadError,
         lambda _, __: Transient("connection reset", f"the answer broke off; {_UNKNOWN}"),
@@ -74,23 +71,21 @@ _OUTCOMES: Final[tuple[tuple[type[Exception], Callable[[Any, float], SendError]]
     (aiohttp.NonHttpUrlClientError, lambda _, __: invalid_url("is not acceptable")),
     (httpx.InvalidURL, lambda _, __: invalid_url("is not acceptable")),
     (aiohttp.ClientError, lambda _, __: Transient("connection reset", f"the far side hung up; {_UNKNOWN}")),
-    (httpx.UnsupportedProtocol, lambda _, __: invalid_url("is not acceptable")),
-    (httpx.TransportError, lambda _, __: Transient("connection reset", f"the connection broke; {_UNKNOWN}")),
     (ssl.SSLError, lambda error, _: Transient("tls error", _tls_reason(error))),
     (OSError, lambda _, __: Transient("connection reset", f"the connection broke; {_UNKNOWN}")),
 )
 
 
 def translate(error: Exception, deadline: float) -> SendError:
-    """The outcome for whatever httpx, httpx-aiohttp, aiohttp or the socket raised for a request.
+    """The outcome for whatever httpx, aiohttp or the socket raised for a request.
 
     Args:
-        error: a httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError or OSError.
+        error: a httpx.InvalidURL, aiohttp.ClientError or OSError.
         deadline: seconds that the request had.
     """
-    cause = error.__cause__ if isinstance(error, httpx.TransportError) and error.__cause__ else error
-    if isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, BlockedAddressError):
-        cause = cause.os_error
+    cause = error
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, BlockedAddressError):
+        cause = error.os_error
     for kind, outcome in _OUTCOMES:
         if isinstance(cause, kind):
             return outcome(cause, deadline)
@@ -113,6 +108,10 @@ def _blocked(error: BlockedAddressError) -> Misconfigured:
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
     reason = getattr(error.certificate_error, "verify_message", "") or "not valid"
     return f"the receiver's certificate is not trusted: {reason}"
+
+
+def _no_http() -> Transient:
+    return Transient("bad answer", f"the far side does not speak HTTP as it should; {_UNKNOWN}")
 
 
 def _tls_reason(error: OSError) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -106,6 +107,7 @@ def to_json(value: Any) -> bytes:
         return _SURROGATE.sub("\ufffd", text).encode()
 
 
+@lru_cache(maxsize=1024)  # many deliveries have their alert's, or their message's
 def rfc3339(moment: datetime) -> str:
     """The moment in UTC, such as 2026-11-03T20:26:10.344Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -199,3 +200,9 @@ async def test_a_place_that_never_comes_free_is_not_an_attempt() -> None:
     assert [type(each.result) for each in made] == [LaneFullError]
     assert not isinstance(made[0].result, Transient)
     await stuck
+
+
+def test_a_notification_s_id_is_a_uuid_of_version_5() -> None:
+    accepted = datetime(2026, 11, 3, 20, 26, 10, 344000, tzinfo=UTC)
+    same = uuid.uuid5(attempts.NOTIFICATIONS, f"7/{accepted.isoformat()}/42")
+    assert attempts.notification_id(7, accepted, 42) == same

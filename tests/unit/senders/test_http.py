@@ -131,6 +131,28 @@ async def test_broken_answers(talk: bytes, code: str) -> None:
         assert "may have been taken" in error.detail
 
 
+@pytest.mark.parametrize("version", ["HTTP/1.1 200 OK", "HTTP/1.0 200 OK", "HTTP/1.1 200"])
+async def test_a_body_whose_length_is_not_given_ends_with_its_connection(version: str) -> None:
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in (f"{version}\r\nX: a\r\nx: b\r\n\r\nall".encode(), b" of it"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with raw_server(server) as url, client() as http:
+        answer = await http.post(url, content=b"", headers={})
+    assert (answer.status, answer.headers["x"], answer.body) == (200, "a, b", b"all of it")
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Other: b", "a\nb", "a\rb", "a\0b", "caf\u00e9"])
+async def test_a_header_cannot_add_to_a_request(value: str) -> None:
+    async with receiving() as receiver, client() as http:
+        with pytest.raises(ValueError, match=r"line breaks|ascii"):
+            await http.post(receiver.url, content=b"", headers={"x-token": value})
+        assert not receiver.requests
+
+
 async def test_a_reset_connection() -> None:
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

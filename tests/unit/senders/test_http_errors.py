@@ -7,7 +7,6 @@ from typing import Any
 
 import aiohttp
 import httpx
-import httpx_aiohttp.transport
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
@@ -42,7 +41,6 @@ def _instance(kind: type[Exception]) -> Exception:
     "kind",
     sorted(
         _subclasses(aiohttp.ClientError)
-        | _subclasses(httpx.TransportError)
         | {
             httpx.InvalidURL,
             TimeoutError,
@@ -61,12 +59,3 @@ def test_every_error_of_the_libraries_has_an_outcome_without_the_url(kind: type[
     assert isinstance(outcome, Transient | Misconfigured)
     if kind is not BlockedAddressError:
         assert CANARY not in str(outcome)
-    # And the same beneath whatever httpx-aiohttp makes of it
-    wrapped = httpx.ConnectTimeout("x")
-    wrapped.__cause__ = raised
-    assert str(translate(wrapped, 15)) == str(outcome)
-
-
-def test_the_transport_maps_nothing_that_is_not_looked_beneath() -> None:
-    for mapped in httpx_aiohttp.transport.AIOHTTP_EXC_MAP.values():
-        assert issubclass(mapped, httpx.TransportError)

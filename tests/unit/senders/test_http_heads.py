@@ -11,7 +11,7 @@ import pytest
 
 from senders.http import classify
 from senders.outcomes import Receipt, Transient
-from senders.transport import FIELD_CAP, HEAD_CAP, INTERIM_CAP, AnswerReader, Connector
+from senders.transport import FIELD_CAP, HEAD_CAP, INTERIM_CAP, AnswerReader
 from tests.unit.senders.http_support import failure
 from tests.unit.senders.support import client, loopback_settings, raw_server
 
@@ -157,9 +157,8 @@ async def test_aiohttp_still_asks_its_factory_who_reads() -> None:
     readers: list[Any] = []
 
     async with raw_server(answering(FINE)) as url, client(loopback_settings()) as http:
-        session = http._open()
-        assert isinstance(session.connector, Connector)
-        make = session.connector._factory
-        session.connector._factory = lambda: readers.append(make()) or readers[-1]  # type: ignore[assignment,func-returns-value]  # a spy
+        connector = http._open()
+        make = connector._factory
+        connector._factory = lambda: readers.append(make()) or readers[-1]  # type: ignore[assignment,func-returns-value]  # a spy
         await http.post(url, content=b"", headers={})
     assert [type(reader) for reader in readers] == [AnswerReader]
