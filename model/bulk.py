@@ -1,12 +1,12 @@
 """Many rows in one statement, whatever their number: the hot path's way to write.
 
-The rows travel as one JSON parameter, which the database unfolds (`json_to_recordset`, `json_each`). So the
-statement's text never changes, there is no limit on the number of parameters, and a hundred rows cost little
-more than one.
+The rows travel as a JSON document, which the database unfolds (`json_to_recordset`, `json_each`). So there is no limit
+on the number of parameters, and a hundred rows cost little more than one.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,7 @@ from model.database import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from peewee import Field, Model
 
@@ -46,19 +45,10 @@ def _sql_type(field: Field[Any]) -> str:
     return "text"
 
 
-def encode(model: type[Model], rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows, all of the same columns, as the one parameter that `rows_source` unfolds.
-
-    Raises:
-        ValueError: a moment is naive.
-    """
-    columns = model._meta.columns  # noqa: SLF001  # Peewee's documented home of the schema
+def _encode(model: type[Model], rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows, all of the same columns, as one document."""
     given = list(rows)
-    documents = {
-        name: columns[name].db_value
-        for name in (given[0] if given else ())
-        if isinstance(columns[name.removeprefix("_")], (JsonField, EncryptedJsonField))
-    }
+    documents = _documents(model, given[0])
     if documents:
         given = [
             {name: documents[name](value) if name in documents else value for name, value in row.items()}
@@ -78,6 +68,16 @@ def encode(model: type[Model], rows: Iterable[Mapping[str, Any]]) -> str:
         raise error.__cause__ or error from None
 
 
+def _documents(model: type[Model], names: Iterable[str]) -> dict[str, Callable[[Any], Any]]:
+    """How the columns among these that hold JSON are written."""
+    columns = model._meta.columns  # noqa: SLF001  # Peewee's documented home of the schema
+    return {
+        name: columns[name].db_value
+        for name in names
+        if isinstance(columns[name.removeprefix("_")], (JsonField, EncryptedJsonField))
+    }
+
+
 def placeholder() -> str:
     """How the driver marks a parameter."""
     return "?" if is_sqlite() else "%s"
@@ -93,17 +93,46 @@ def id_list(ids: Iterable[int | str]) -> Any:
     return orjson.dumps(list(ids)).decode() if is_sqlite() else list(ids)
 
 
-def rows_source(types: Mapping[str, str]) -> str:
-    """A FROM item, named `r`, that unfolds one JSON parameter into rows.
+def rows_source(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[Any, ...]]:
+    """A FROM item, named `r`, that unfolds rows, all of the same columns; and its parameters.
 
-    Args:
-        types: PostgreSQL's type for each column.
+    To unfold a document costs PostgreSQL more than to insert its rows, by the column: so what a column has in common in
+    all rows stands beside the document, once. Not what an update compares with: of constants PostgreSQL would guess how
+    few rows of the table have them.
+
+    Raises:
+        ValueError: a moment is naive.
     """
+    types = _column_types(model, rows[0])
     if is_sqlite():
         columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in types)
-        return f"(SELECT {columns} FROM json_each(?)) AS r"  # noqa: S608  # names are ours
-    columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
-    return f"json_to_recordset(%s) AS r({columns})"
+        return f"(SELECT {columns} FROM json_each(?)) AS r", (_encode(model, rows),)  # noqa: S608  # names are ours
+    documents = _documents(model, types)
+    common = {
+        name: rows[0][name] for name in list(types)[1:] if name not in documents and _is_common(name, rows)
+    }
+    document = _encode(model, [{name: row[name] for name in row if name not in common} for row in rows])
+    varying = ", ".join(f"{name} {kind}" for name, kind in types.items() if name not in common)
+    source = f"json_to_recordset(%s) AS r({varying})"
+    if not common:
+        return source, (document,)
+    constants = ", ".join(f"%s::{types[name]} AS {name}" for name in common)
+    return f"(SELECT r.*, {constants} FROM {source}) AS r", (*map(_parameter, common.values()), document)  # noqa: S608  # names are ours
+
+
+def _is_common(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    value = rows[0][name]
+    if name.startswith("_"):
+        return False
+    if isinstance(value, str) and not value.isprintable():
+        return False  # a document's errors are known: of a surrogate, of a NUL
+    return [row[name] for row in rows].count(value) == len(rows)
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return iso(value)
+    return str(value) if isinstance(value, str) else value
 
 
 def same_row(ids: Iterable[int]) -> tuple[str, tuple[Any, ...]]:
@@ -115,7 +144,7 @@ def same_row(ids: Iterable[int]) -> tuple[str, tuple[Any, ...]]:
     return ("t.id = r.id", ()) if is_sqlite() else (f"t.id = r.id AND {among('t.id')}", (id_list(ids),))
 
 
-def column_types(model: type[Model], names: Iterable[str]) -> dict[str, str]:
+def _column_types(model: type[Model], names: Iterable[str]) -> dict[str, str]:
     """PostgreSQL's types of some columns of a table, by name; a leading underscore is not part of it."""
     columns = model._meta.columns  # noqa: SLF001  # as above
     return {name: _sql_type(columns[name.removeprefix("_")]) for name in names}
@@ -143,14 +172,14 @@ def insert(
     filled = [{**{name: _value(default) for name, default in defaults.items()}, **row} for row in rows]
     names = list(filled[0])
     columns = ", ".join(names)
-    source = rows_source(column_types(model, names))
+    source, params = rows_source(model, filled)
     # SQLite needs the WHERE to tell the conflict clause from a join's ON.
     sql = f"INSERT INTO {meta.table_name} ({columns}) SELECT {columns} FROM {source} WHERE true"  # noqa: S608  # names are ours
     if ignore_conflicts:
         sql += " ON CONFLICT DO NOTHING"
     if returning:
         sql += " RETURNING " + ", ".join(returning)
-    return _execute(sql, (encode(model, filled),), is_read=bool(returning))
+    return _execute(sql, params, is_read=bool(returning))
 
 
 def _value(default: Any) -> Any:
@@ -187,8 +216,8 @@ def update(
     ordered = sorted(rows, key=itemgetter("id"))
     same, given = same_row(row["id"] for row in ordered)
     condition = same + (f" AND {where}" if where else "")
-    source = rows_source(column_types(model, rows[0]))
-    params: tuple[Any, ...] = (encode(model, ordered), *given)
+    source, params = rows_source(model, ordered)
+    params = (*params, *given)
     if in_order and not is_sqlite():  # whose writers are alone
         locked = f"{table} AS t ON {condition} ORDER BY t.id FOR NO KEY UPDATE OF t"
         source, params = f"(SELECT r.* FROM {source} JOIN {locked}) AS r", (*params, *given)  # noqa: S608  # as above

@@ -317,12 +317,13 @@ def count(ended: Endings, *, now: datetime) -> list[Ended]:
     sums = ", ".join(f"{name} = t.{name} + r.{name}" for name in COUNTERS)
     own = "" if is_sqlite() else "t."
     same, given = bulk.same_row(per_job)
+    source, params = bulk.rows_source(Job, rows)
     cursor = database.execute_sql(
         f"UPDATE notification_jobs AS t SET {sums}, state = {_STATE}, "  # noqa: S608  # names are ours
         f"finished_at = CASE WHEN t.targets > {_SUM} THEN NULL ELSE {bulk.placeholder()} END "
-        f"FROM {bulk.rows_source(bulk.column_types(Job, rows[0]))} WHERE {same} "
+        f"FROM {source} WHERE {same} "
         f"RETURNING {own}id, {own}state, {own}channel_type, {own}user_id, {own}accepted_at",
-        (_stored(now), bulk.encode(Job, rows), *given),
+        (_stored(now), *params, *given),
     )
     moment = Job.accepted_at.python_value
     return [
