@@ -6,6 +6,8 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from peewee import OperationalError
+
 from actors.handing import batches
 from actors.intake import MAX_ALERTS, Accepted, Call, accept
 from model.database import DATABASE_AWAY
@@ -27,6 +29,18 @@ class HandedIn(NamedTuple):
     read: Callable[[], list[AlertEvent]]
 
 
+class PartlyAcceptedError(OperationalError):
+    """The database went away when the first thousands of a caller's alerts were committed, and the others were not.
+
+    Attributes:
+        done: what became of those that were.
+    """
+
+    def __init__(self, done: Accepted, why: Exception) -> None:
+        super().__init__(str(why).strip() or type(why).__name__)
+        self.done = done
+
+
 class _Part(NamedTuple):
     """A call, and the place of the caller that it is of."""
 
@@ -38,6 +52,7 @@ def accept_all(given: Sequence[HandedIn]) -> list[Accepted | Exception]:
     """Accept what callers bring: for each what became of it, or the error that it alone is to have.
 
     A database that is away is so for all of them: to ask it once for each would have them wait for as many limits.
+    Whoever had thousands accepted before has a PartlyAcceptedError.
     """
     outcomes: list[Accepted | Exception] = [Accepted(0, 0, ()) for _ in given]
     parts: list[_Part] = []
@@ -86,6 +101,9 @@ def _packs(parts: Sequence[_Part]) -> Iterator[list[_Part]]:
 
 
 def _sum(before: Accepted | Exception, now: Accepted | Exception) -> Accepted | Exception:
-    if isinstance(before, Exception) or isinstance(now, Exception):
-        return before if isinstance(before, Exception) else now
+    if isinstance(before, Exception):
+        return before
+    if isinstance(now, Exception):
+        is_partly = isinstance(now, DATABASE_AWAY) and before.accepted + before.duplicates
+        return PartlyAcceptedError(before, now) if is_partly else now
     return Accepted(before.accepted + now.accepted, before.duplicates + now.duplicates, before.ids + now.ids)

@@ -25,7 +25,7 @@ async def hand_in(
 
     Raises:
         Exception: what `read` raises; and peewee.OperationalError: the database is away. Of more than a thousand alerts
-            some may have been accepted: if the caller repeats the request, these are duplicates.
+            some may have been accepted (PartlyAcceptedError): if the caller repeats the request, these are duplicates.
     """
     async with turn():
         brought = HandedIn(caller.tenant_id, read)

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from actors.accepting import PartlyAcceptedError
 from config.logging import get_logger
 from model.database import DATABASE_AWAY
 from model.problems import InvalidInput, Problem, path, rule_of
@@ -112,6 +113,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, stray)
     for kind in DATABASE_AWAY:
         app.add_exception_handler(kind, _away)
+    app.add_exception_handler(PartlyAcceptedError, _partly)
 
 
 def _own(request: Request, error: Exception) -> Response:
@@ -176,3 +178,17 @@ def _away(request: Request, error: Exception) -> Response:
     log.warning("database_away", why=str(error).strip() or type(error).__name__)
     detail = "the database is away; nothing was stored, and the request may be repeated as it is"
     return problem(request.scope, 503, detail, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+def _partly(request: Request, error: Exception) -> Response:
+    """More than a thousand alerts, of which each thousand is committed by itself."""
+    if not isinstance(error, PartlyAcceptedError):
+        raise error
+    log.warning("database_away", why=str(error))
+    done = error.done
+    detail = (
+        f"the database is away; the first {done.accepted + done.duplicates:,} alerts are stored and the others are "
+        "not; the request may be repeated as it is, and those are duplicates then"
+    )
+    extra = {"accepted": done.accepted, "duplicates": done.duplicates}
+    return problem(request.scope, 503, detail, headers={"Retry-After": str(RETRY_AFTER)}, extra=extra)

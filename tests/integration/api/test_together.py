@@ -122,6 +122,37 @@ def test_a_database_that_is_away_is_asked_once(monkeypatch: pytest.MonkeyPatch) 
     assert asked == [2, 1, 3, 1]
 
 
+def test_a_database_that_goes_away_between_two_thousands_is_told_of_as_it_is(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a database that takes the first alerts of another system's request, as many as go at once, and is away then
+    monkeypatch.setattr(accepting, "MAX_ALERTS", 2)
+    insert = intake._insert
+    given: list[Any] = []
+
+    def once(calls: Any) -> Any:
+        given.append(calls)
+        if len(given) == 2:
+            raise OperationalError("away")
+        return insert(calls)
+
+    monkeypatch.setattr(intake, "_insert", once)
+    call = partial(
+        sqlite_api.call, "POST", "/v1/ingest/alertmanager", role="ingest",
+        json={"version": "4", "alerts": [
+            {"status": "firing", "labels": {}, "fingerprint": str(n), "startsAt": "2026-03-01T00:00:00Z"}
+            for n in range(3)
+        ]},
+    )  # fmt: skip
+    # Then the answer says what was stored and what was not, and a repeat brings the rest
+    answer = call()
+    problem = answer.json()
+    assert (answer.status_code, problem["accepted"], problem["duplicates"]) == (503, 2, 0)
+    assert "the first 2 alerts are stored" in problem["detail"]
+    assert "Retry-After" in answer.headers
+    assert call().json() == {"accepted": 1, "duplicates": 2}
+
+
 @pytest.mark.usefixtures("api")
 def test_a_database_that_is_away_is_asked_once_by_those_who_look_before_they_hand_in(
     transactions: list[int],
