@@ -248,7 +248,7 @@ class _Apply:
             self._tell("preferences", user.user_id, UNCHANGED)
             return
         users.save_preferences(self.tenant_id, user.user_id, user.preferences)
-        before = stored or {}
+        before = stored if isinstance(stored, dict) else {}  # a hand may have written anything
         names = sorted({*before, *user.preferences})
         changed = [name for name in names if before.get(name, ...) != user.preferences.get(name, ...)]
         self._tell(

@@ -237,13 +237,38 @@ def check_preferences(data: Any, *, prefix: str = "") -> dict[str, Any]:
     return preference.model_dump(mode="json", exclude_unset=True)
 
 
+class UnreadablePreferencesError(Exception):
+    """What is stored are no preferences, or none of this version's: the chain takes them for none.
+
+    Attributes:
+        problems: what is wrong with them.
+    """
+
+    def __init__(self, user_id: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            f"the stored preferences of user {user_id!r} cannot be read: until they are replaced as a whole they "
+            "count as none, and the user gets everything at any time"
+        )
+
+
 def get_preferences(tenant_id: str, user_id: str) -> dict[str, Any]:
-    """A user's preferences, whole, with the defaults of what was not said."""
+    """A user's preferences, whole, with the defaults of what was not said.
+
+    Raises:
+        UnreadablePreferencesError: they cannot be read. Replacing them mends it.
+    """
     with connection():
         row = PreferenceRow.get_or_none(
             (PreferenceRow.tenant == tenant_id) & (PreferenceRow.user_id == user_id)
         )
-    return Preference.model_validate(row.preferences if row else {}).model_dump(mode="json")
+    stored = row.preferences if row else {}
+    try:
+        return Preference.model_validate(stored).model_dump(mode="json")
+    except ValidationError as error:
+        is_object = isinstance(stored, dict)
+        problems = problems_of(error) if is_object else [Problem("", "preferences must be an object")]
+        raise UnreadablePreferencesError(user_id, problems) from None
 
 
 def put_preferences(tenant_id: str, user_id: str, data: Any) -> dict[str, Any]:

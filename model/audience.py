@@ -180,7 +180,7 @@ def _preference(tenant_id: str, user_id: str, stored: Any) -> Preference:
     One user's must not keep everybody's alarms, and an alarm too many is better than none.
     """
     try:
-        return Preference.model_validate(stored or {})
+        return Preference.model_validate({} if stored is None else stored)
     except ValidationError as error:
         wrong = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
         log.warning("preferences_unreadable", tenant=tenant_id, user=user_id, wrong=", ".join(wrong))

@@ -49,6 +49,7 @@ __all__ = [
     "EncryptedJsonField",
     "IdField",
     "JsonField",
+    "LooseJsonField",
     "Pulse",
     "Unreadable",
     "UtcDateTimeField",
@@ -308,6 +309,17 @@ class JsonField(Field):
     def python_value(self, value: str | None) -> Any:
         """Decode."""
         return None if value is None else orjson.loads(value)
+
+
+class LooseJsonField(JsonField):
+    """A JSON document that whoever reads it checks: text that is none, of a hand's making, comes as it is."""
+
+    def python_value(self, value: str | None) -> Any:
+        """Decode, where it can be."""
+        try:
+            return super().python_value(value)
+        except orjson.JSONDecodeError:
+            return value
 
 
 class Unreadable(dict[str, Any]):

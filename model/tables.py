@@ -25,6 +25,7 @@ from model.database import (
     EncryptedJsonField,
     IdField,
     JsonField,
+    LooseJsonField,
     UtcDateTimeField,
     utcnow,
 )
@@ -252,7 +253,7 @@ class PreferenceRow(BaseModel):
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
     tenant_id: str
     user_id = CharField(max_length=255)
-    preferences = JsonField()
+    preferences = LooseJsonField()
     updated_at = UtcDateTimeField(default=utcnow)
 
     class Meta:

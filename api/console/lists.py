@@ -13,7 +13,7 @@ import orjson
 from peewee import JOIN, SQL, fn
 
 from api import cursors
-from model.audience import addressed
+from model.audience import addressed, preferences_of
 from model.database import tuples, utcnow
 from model.results import without_alert
 from model.states import DeliveryState, JobState
@@ -21,6 +21,8 @@ from model.tables import Alert, Channel, Delivery, Device, Job, LogEntry, Prefer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from model.preferences import Preference
 
 #: Rows of a page; deliveries of a job on its page, and attempts of those.
 ROWS = 50
@@ -213,7 +215,7 @@ class User:
 
     user_id: str
     devices: tuple[int, int]
-    preferences: dict[str, Any] | None
+    preferences: Preference
 
 
 def users(tenant_id: str, *, text: str, after: str) -> tuple[list[User], str | None]:
@@ -240,11 +242,6 @@ def users(tenant_id: str, *, text: str, after: str) -> tuple[list[User], str | N
             .group_by(Device.user_id)
         )
     }
-    preferences = {
-        row.user_id: row.preferences
-        for row in PreferenceRow.select().where(
-            (PreferenceRow.tenant == tenant_id) & PreferenceRow.user_id.in_(shown)
-        )
-    }
-    found = [User(each, counts.get(each, (0, 0)), preferences.get(each)) for each in shown]
+    preferences = preferences_of(tenant_id, shown)
+    found = [User(each, counts.get(each, (0, 0)), preferences[each]) for each in shown]
     return found, shown[-1] if len(ids) > ROWS else None

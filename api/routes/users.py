@@ -14,6 +14,7 @@ from api.auth import Administrator, Ingester, Reader  # noqa: TC001  # FastAPI r
 from api.body import JsonBody  # noqa: TC001  # as above
 from api.describe import KEYED, WITH_BODY, answer, body, nothing, problems
 from api.parameters import LongId, UserId  # noqa: TC001  # as above
+from api.problems import ProblemError, shown
 from api.responses import Json
 from api.routes.alerts import refuse_crowded
 from api.work import Call, accepting
@@ -67,11 +68,17 @@ def delete_device(caller: Administrator, user_id: UserId, device_id: LongId) -> 
 @router.get(
     "/preferences",
     summary="A user's preferences",
-    responses=answer(200, "Whole, with defaults.", "Preference") | KEYED | problems(404),
+    responses=answer(200, "Whole, with defaults.", "Preference") | KEYED | problems(404, 409),
 )
 def get_preferences(caller: Reader, user_id: UserId) -> Json:
-    """What was never said has its default: everything at any time. Role: read."""
-    return Json(users.get_preferences(caller.tenant_id, user_id))
+    """What was never said has its default: everything at any time. Role: read.
+
+    409: what is stored cannot be read, and counts as none until it is PUT anew; `errors` says what is wrong.
+    """
+    try:
+        return Json(users.get_preferences(caller.tenant_id, user_id))
+    except users.UnreadablePreferencesError as error:
+        raise ProblemError(409, f"{error}; PUT them anew", extra={"errors": shown(error.problems)}) from None
 
 
 @router.put(

@@ -10,7 +10,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response  # noqa: TC002  # FastAPI reads it at run time
 
 from actors import dispatch_to_user
-from admin.users import check_preferences, delete_device, get_preferences, list_devices, put_preferences
+from admin.users import (
+    UnreadablePreferencesError,
+    check_preferences,
+    delete_device,
+    get_preferences,
+    list_devices,
+    put_preferences,
+)
 from api.console import cameras, lists, quiet
 from api.console.page import Page, render, see
 from api.console.routes.alerts import Text, sought, storable
@@ -71,13 +78,17 @@ def _page(
     problems: tuple[Any, ...] = (),
     saved: bool = False,
 ) -> Response:
-    stored = get_preferences(tenant_id, user_id)
+    unreadable = None
+    try:
+        stored = get_preferences(tenant_id, user_id)
+    except UnreadablePreferencesError as error:
+        unreadable, stored = error, Preference().model_dump(mode="json")
     preference = Preference.model_validate(stored)
     shown = given or stored
     may = request.state.session.is_admin
     return render(
         request, "user.html", status=422 if problems else 200, user_id=user_id, saved=saved, problems=problems,
-        devices=list_devices(tenant_id, user_id), preferences=shown, days=DAYS,
+        unreadable=unreadable, devices=list_devices(tenant_id, user_id), preferences=shown, days=DAYS,
         week=quiet.week(preference), drawn=quiet.drawn(preference, at=utcnow()), names=quiet.NAMES,
         is_quiet=preference.is_quiet(utcnow()), zones=zone_names(), zone=preference.quiet_hours_timezone,
         lines=cameras.lines(shown["cameras"], spare=SPARE if may else 0),
