@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from admin.lookup import find_channel
 from model.database import connection
-from model.results import dispatch_results, job_document, without_alert
+from model.results import dispatch_result, job_document, without_alert
 from model.states import JobState
 from model.tables import Job
 
@@ -96,4 +96,4 @@ def show_job(tenant_id: str, reference: str | int) -> dict[str, Any]:
     """
     with connection():
         job = find_job(tenant_id, reference)
-        return job_document(job, dispatch_results([job])[job.id])
+        return job_document(job, dispatch_result(job))

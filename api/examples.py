@@ -153,6 +153,7 @@ DISPATCH_RESULT: dict[str, Any] = {
             "next_attempt_at": None,
         }
     ],
+    "results_left_out": 0,
     "duration_ms": 120.4,
     "all_succeeded": True,
 }

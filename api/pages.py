@@ -14,7 +14,7 @@ from admin.jobs import list_jobs
 from admin.rules import rule_document
 from api import cursors
 from model.database import among, is_sqlite, tuples
-from model.results import job_document, without_alert
+from model.results import job_document, target_document, targets_of, without_alert
 from model.tables import Alert, Channel, Job, LogEntry, RoutingRule
 
 if TYPE_CHECKING:
@@ -194,6 +194,13 @@ def jobs(
         limit=limit + 1,
     )
     return _page("jobs", found, limit, lambda job: job, lambda job: (job["job_id"],))
+
+
+def deliveries(job_id: int, *, states: Sequence[str], limit: int, cursor: str | None) -> Page:
+    """What became of a job's targets, in the order of their devices."""
+    after = cursors.decode("targets", cursor, width=1)
+    rows = targets_of(job_id, states=states, after=after[0] if after else None, limit=limit + 1)
+    return _page("targets", rows, limit, target_document, lambda row: (row.device_id,))
 
 
 def log(

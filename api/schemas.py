@@ -106,7 +106,10 @@ class DispatchResult(_Answer):
     success_count: int
     failure_count: int
     skipped_count: int
-    results: list[TargetResult]
+    results: list[TargetResult] = Field(
+        description="A thousand at most, those that failed or expired first.", max_length=1000
+    )
+    results_left_out: int = Field(description="The others' number; GET /v1/jobs/{job_id}/deliveries has all.")
     duration_ms: float | None
     all_succeeded: bool
 
@@ -395,6 +398,7 @@ class Liveness(_Answer):
 PAGES: dict[str, type[BaseModel]] = {
     "AlertPage": AlertListed,
     "ChannelPage": Channel,
+    "DeliveryPage": TargetResult,
     "JobPage": Job,
     "LogPage": LogEntry,
     "RulePage": Rule,

@@ -98,6 +98,11 @@ def job(
         [("totals", ", ".join(f"{number} {name}" for name, number in found["totals"].items() if number))]
     )
     show_results(found["result"]["results"])
+    if left_out := found["result"]["results_left_out"]:
+        show.note(
+            f"{left_out:,} further targets are not listed; those that failed or expired come first, and "
+            f"GET /v1/jobs/{found['job_id']}/deliveries of the API has all of them"
+        )
     return OK
 
 

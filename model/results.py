@@ -23,6 +23,12 @@ STATUS = {
     DeliveryState.SUPERSEDED: "skipped",
 }
 
+#: Those that a DispatchResult lists before others.
+DEAD = (DeliveryState.FAILED, DeliveryState.EXPIRED)
+
+#: Targets that a DispatchResult lists: those of a push to a million devices would take gigabytes.
+LISTED = 1000
+
 
 def totals(job: Job) -> dict[str, int]:
     """The two sides of the equation: targets, and what became of them."""
@@ -30,56 +36,95 @@ def totals(job: Job) -> dict[str, int]:
     return {"targets": job.targets, **counts, "in_progress": job.targets - sum(counts.values())}
 
 
-def dispatch_results(jobs: Sequence[Job]) -> dict[int, dict[str, Any]]:
-    """The DispatchResult of each job, by job id, from one query."""
-    query = (
-        Delivery.select(Delivery, Device.platform.alias("platform"))
-        .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
-        .where(Delivery.job.in_([job.id for job in jobs]))
-        .order_by(Delivery.job, Delivery.id)
-        .objects()
-    )
-    by_job: dict[int, list[Delivery]] = {job.id: [] for job in jobs}
-    for delivery in query:
-        by_job[delivery.job_id].append(delivery)
-    return {job.id: _result(job, by_job[job.id]) for job in jobs}
+def dispatch_result(job: Job) -> dict[str, Any]:
+    """The DispatchResult of a job.
 
-
-def _result(job: Job, deliveries: Iterable[Delivery]) -> dict[str, Any]:
-    results = [
-        {
-            "delivery_id": delivery.id,
-            "device_id": None if delivery.device_id == NO_DEVICE else delivery.device_id,
-            "user_id": delivery.user_id,
-            "platform": getattr(delivery, "platform", None) or delivery.sender,
-            "status": STATUS.get(DeliveryState(delivery.state), "in_progress"),
-            "state": delivery.state,
-            "reason": delivery.reason,
-            "code": delivery.code,
-            "provider_id": delivery.provider_id,
-            "attempts": delivery.attempts,
-            "retry_count": max(0, delivery.attempts - 1),
-            "latency_ms": delivery.latency_ms,
-            "next_attempt_at": delivery.next_attempt_at.isoformat() if delivery.next_attempt_at else None,
-        }
-        for delivery in deliveries
-    ]
-    users = {result["user_id"] for result in results}
-    count = {
-        status: sum(result["status"] == status for result in results)
-        for status in ("success", "failure", "skipped")
-    }
+    The counts are the job's own, of all its targets. `results` has LISTED of them at most, those that failed or expired
+    first; `results_left_out` says how many it lacks.
+    """
+    rows = _listed(job)
+    left_out = max(0, job.targets - len(rows))
+    success = job.delivered
+    skipped = job.suppressed + job.superseded
     return {
-        "user_id": job.user_id or (users.pop() if len(users) == 1 else None),
-        "total_devices": len(results),
-        "success_count": count["success"],
-        "failure_count": count["failure"],
-        "skipped_count": count["skipped"],
-        "results": results,
+        "user_id": job.user_id or _only_user(job, rows, is_whole=not left_out),
+        "total_devices": job.targets,
+        "success_count": success,
+        "failure_count": job.failed + job.expired,
+        "skipped_count": skipped,
+        "results": [target_document(row) for row in rows],
+        "results_left_out": left_out,
         "duration_ms": round((job.finished_at - job.accepted_at).total_seconds() * 1000, 3)
         if job.finished_at
         else None,
-        "all_succeeded": bool(results) and count["success"] + count["skipped"] == len(results),
+        "all_succeeded": bool(job.targets) and success + skipped == job.targets,
+    }
+
+
+def _listed(job: Job) -> list[Delivery]:
+    if job.targets <= LISTED:
+        return sorted(targets_of(job.id, limit=LISTED), key=lambda row: row.id)
+    dead = job.failed + job.expired
+    found = targets_of(job.id, states=DEAD, limit=min(dead, LISTED)) if dead else []
+    others = [state for state in DeliveryState if state not in DEAD]
+    found += targets_of(job.id, states=others, limit=LISTED - len(found)) if len(found) < LISTED else []
+    # By id: one may have changed its state between the two queries.
+    return list({row.id: row for row in found}.values())
+
+
+def _only_user(job: Job, rows: Sequence[Delivery], *, is_whole: bool) -> str | None:
+    users = {row.user_id for row in rows}
+    if len(users) != 1:
+        return None
+    (user_id,) = users
+    others = (Delivery.job == job.id) & (Delivery.user_id != user_id)
+    return user_id if is_whole or not Delivery.select().where(others).limit(1).exists() else None
+
+
+def targets_of(
+    job_id: int, *, limit: int, states: Iterable[str] = (), after: int | None = None
+) -> list[Delivery]:
+    """Deliveries of a job with their `platform`, in the order of their device_id.
+
+    That order is an index's: no page of a million sorts them.
+
+    Args:
+        job_id: whose.
+        limit: how many at most.
+        states: only these; none for all.
+        after: only those with a greater device_id.
+    """
+    query = (
+        Delivery.select(Delivery, Device.platform.alias("platform"))
+        .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
+        .where(Delivery.job == job_id)
+        .order_by(Delivery.device_id)
+        .limit(limit)
+        .objects()
+    )
+    if chosen := list(states):
+        query = query.where(Delivery.state.in_(chosen))
+    if after is not None:
+        query = query.where(Delivery.device_id > after)
+    return list(query)
+
+
+def target_document(delivery: Delivery) -> dict[str, Any]:
+    """What became of one target; a row of `targets_of`."""
+    return {
+        "delivery_id": delivery.id,
+        "device_id": None if delivery.device_id == NO_DEVICE else delivery.device_id,
+        "user_id": delivery.user_id,
+        "platform": getattr(delivery, "platform", None) or delivery.sender,
+        "status": STATUS.get(DeliveryState(delivery.state), "in_progress"),
+        "state": delivery.state,
+        "reason": delivery.reason,
+        "code": delivery.code,
+        "provider_id": delivery.provider_id,
+        "attempts": delivery.attempts,
+        "retry_count": max(0, delivery.attempts - 1),
+        "latency_ms": delivery.latency_ms,
+        "next_attempt_at": delivery.next_attempt_at.isoformat() if delivery.next_attempt_at else None,
     }
 
 

@@ -19,8 +19,8 @@ from api.work import Call, publishing
 from model.database import connection
 from model.moments import Moment
 from model.problems import InvalidInput, Problem, problems_of
-from model.results import dispatch_results, job_document
-from model.states import JobState, Reason  # as above
+from model.results import dispatch_result, job_document
+from model.states import DeliveryState, JobState, Reason  # as above
 from model.tables import Job
 
 if TYPE_CHECKING:
@@ -69,10 +69,29 @@ def _job(tenant_id: str, job_id: int) -> Job:
     responses=answer(200, "With its alert and its result.", "WholeJob") | KEYED | problems(404),
 )
 def get_job(caller: Reader, job_id: LongId) -> Json:
-    """A job with its alert and what became of each target. Role: read."""
+    """A job with its alert and what became of each target, of many targets the first thousand. Role: read."""
     with connection():
         job = _job(caller.tenant_id, job_id)
-        return Json(job_document(job, dispatch_results([job])[job.id]))
+        return Json(job_document(job, dispatch_result(job)))
+
+
+@router.get(
+    "/v1/jobs/{job_id}/deliveries",
+    summary="A job's deliveries",
+    responses=answer(200, "A page, in the order of their devices.", "DeliveryPage") | KEYED | problems(404),
+)
+def list_deliveries(
+    *,
+    caller: Reader,
+    job_id: LongId,
+    state: Annotated[list[DeliveryState], Query(description="Any of these.", max_length=9)] = [],  # noqa: B006  # FastAPI copies it
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Json:
+    """What became of each target, however many there are. Role: read."""
+    with connection():
+        job = _job(caller.tenant_id, job_id)
+        return Json(pages.deliveries(job.id, states=state, limit=limit, cursor=cursor))
 
 
 @router.post(

@@ -47,6 +47,7 @@ CALLS: list[tuple[str, str, str, int, int, Any]] = [
     ("POST", "/v1/users/{user_id}/notify", "ingest", 202, 202, examples.NOTIFICATION),
     ("GET", "/v1/jobs", "read", 200, 200, None),
     ("GET", "/v1/jobs/{job_id}", "read", 200, 404, None),
+    ("GET", "/v1/jobs/{job_id}/deliveries", "read", 200, 404, None),
     ("POST", "/v1/jobs/{job_id}/replay", "admin", 200, 404, None),
     ("POST", "/v1/replay", "admin", 200, 200, {"reason": "exhausted"}),
     ("GET", "/v1/log", "read", 200, 200, None),

@@ -9,9 +9,9 @@ import pytest
 
 from api.limits import Limits
 from model.database import JsonField, connection
-from model.tables import Alert, Job
+from model.tables import Alert, Delivery, Job
 from tests.integration.api.conftest import serving
-from tests.support.database import make_channel, make_job
+from tests.support.database import make_channel, make_deliveries, make_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -341,6 +341,37 @@ def test_jobs_are_listed_without_reading_their_alerts(api: Api, monkeypatch: pyt
     assert listed == [*given[::-1], "door/7"]
     assert [job["alert_id"] for job in api.get("/v1/alerts/-9")["jobs"]] == [-9]
     assert read == []
+
+
+def test_a_job_lists_so_many_targets_counts_all_and_pages_through_them(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.results.LISTED", 4)
+    # Given a job of seven targets, more than are listed, of which the last two did not arrive
+    with connection():
+        counts: dict[str, Any] = {"targets": 7, "delivered": 5, "failed": 1, "expired": 1}
+        job = make_job(sequence=9, alert_id="big", state="PARTIAL", channel_type="push", **counts)
+        ids = make_deliveries(job, 7, state="DELIVERED", user_id="alice")
+        for place, state in ((-2, "EXPIRED"), (-1, "FAILED")):
+            Delivery.update(state=state).where(Delivery.id == ids[place]).execute()
+    # When it is read, then all are counted, and what did not arrive is listed first
+    result = api.get(f"/v1/jobs/{job}")["result"]
+    assert [each["delivery_id"] for each in result["results"]] == [*ids[-2:], *ids[:2]]
+    assert (result["total_devices"], result["results_left_out"], result["all_succeeded"]) == (7, 3, False)
+    assert (result["success_count"], result["failure_count"], result["user_id"]) == (5, 2, "alice")
+    # And all can be had, or those of a state
+    path = f"/v1/jobs/{job}/deliveries"
+    assert [[each["delivery_id"] for each in page] for page in pages(api, path, 3)] == [
+        ids[:3], ids[3:6], ids[6:],
+    ]  # fmt: skip
+    assert [each["delivery_id"] for each in api.get(f"{path}?state=FAILED&state=EXPIRED")["items"]] == ids[
+        -2:
+    ]
+    assert_problem(api.call("GET", path, tenant="other"), 404)
+    # And one that is somebody else's among those left out is not forgotten
+    with connection():
+        Delivery.update(user_id="bob").where(Delivery.id == ids[3]).execute()
+    assert api.get(f"/v1/jobs/{job}")["result"]["user_id"] is None
 
 
 def test_rules_page_in_the_order_in_which_they_are_asked(api: Api) -> None:

@@ -11,7 +11,7 @@ import actors
 from actors.broker import runtime
 from model.database import connection, utcnow
 from model.problems import InvalidInput
-from model.results import dispatch_results
+from model.results import dispatch_result
 from model.tables import Alert, Channel, Delivery, Job
 from receivers import Answer
 from senders.apprise import AppriseSender
@@ -74,7 +74,7 @@ def test_a_transient_failure_is_tried_again_until_it_works(chain: Chain) -> None
     assert [entry.outcome for entry in chain.log()] == ["transient"] * 3 + ["ok"]
     (job,) = chain.jobs()
     with connection():
-        (result,) = dispatch_results([job])[job.id]["results"]
+        (result,) = dispatch_result(job)["results"]
     assert (result["attempts"], result["retry_count"], result["status"]) == (4, 3, "success")
 
 
