@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from peewee import fn
 
 from model.alert import AlertEvent, parse_alert
-from model.audience import Target, targets_for, users_of
+from model.audience import Target, count_targets, targets_for, users_of
 from model.database import Unreadable, connection, tuples
 from model.jobs import is_critical, notifies
 from model.rulebook import spec_of
@@ -26,9 +26,17 @@ if TYPE_CHECKING:
 
 PUSH = "push"
 
+#: Targets that an answer lists: those of a push to a million devices would take gigabytes.
+LISTED = 1000
+
 
 def explain(
-    alert: Mapping[str, Any] | AlertEvent, *, tenant_id: str, settings: Settings, at: datetime
+    alert: Mapping[str, Any] | AlertEvent,
+    *,
+    tenant_id: str,
+    settings: Settings,
+    at: datetime,
+    user_id: str | None = None,
 ) -> dict[str, Any]:
     """Explain an alert, as if it were accepted at a moment.
 
@@ -37,11 +45,12 @@ def explain(
         tenant_id: whose rules.
         settings: say what is critical.
         at: the moment, aware, for which throttles and quiet hours are judged.
+        user_id: of push channels' targets only this user's.
 
     Returns:
-        `rules` in the order in which they are asked, `targets` of the channels that would be notified, and
-        `already_accepted`: whether this event of this alert is on record, so that sending it again changes
-        nothing.
+        `rules` in the order in which they are asked, `targets` of the channels that would be notified (LISTED at
+        most), `targets_left_out`, which is the number of the others, and `already_accepted`: whether this event of
+        this alert is on record, so that sending it again changes nothing.
 
     Raises:
         InvalidInput: names each field that is wrong.
@@ -75,12 +84,14 @@ def explain(
             elif matched:
                 chosen[channel.id] = row.name
             rules.append({"rule": row.name, "channel": channel.name, "matched": matched, "reason": reason})
-        targets = [
-            shown
-            for channel_id, rule in chosen.items()
-            for shown in _targets(channels[channel_id], rule, event, settings, at)
-        ]
-    return {"rules": rules, "targets": targets, "already_accepted": known}
+        targets: list[dict[str, Any]] = []
+        left_out = 0
+        for channel_id, rule in chosen.items():
+            channel, room = channels[channel_id], LISTED - len(targets)
+            found, further = _targets(channel, event, settings, at, user_id=user_id, room=room)
+            targets += [_shown(channel, rule, target) for target in found]
+            left_out += further
+    return {"rules": rules, "targets": targets, "targets_left_out": left_out, "already_accepted": known}
 
 
 def _why_not(
@@ -127,25 +138,32 @@ def _last_notified(tenant_id: str, event: AlertEvent, at: datetime) -> dict[int,
 
 
 def _targets(
-    channel: Channel, rule: str, event: AlertEvent, settings: Settings, at: datetime
-) -> list[dict[str, Any]]:
-    found = [Target(NO_DEVICE, None, channel.channel_type)]
-    if channel.channel_type == PUSH:
-        alert = event.snapshot
-        users = users_of(channel.config, None)
-        found = targets_for(channel.tenant_id, users, alert, is_critical=is_critical(settings, alert), at=at)
-    return [
-        {
-            "rule": rule,
-            "channel": channel.name,
-            "channel_type": channel.channel_type,
-            "user_id": target.user_id,
-            "device": None if target.device_id == NO_DEVICE else target.device_id,
-            "device_name": target.name or None,
-            "platform": None if target.device_id == NO_DEVICE else target.sender,
-            "verdict": target.verdict.action,
-            "reason": target.verdict.reason,
-            "until": target.verdict.until.isoformat() if target.verdict.until else None,
-        }
-        for target in found
-    ]
+    channel: Channel, event: AlertEvent, settings: Settings, at: datetime, *, user_id: str | None, room: int
+) -> tuple[list[Target], int]:
+    """A channel's targets, as many as there is room for, and how many others there are."""
+    if channel.channel_type != PUSH:
+        return ([Target(NO_DEVICE, None, channel.channel_type)], 0) if room else ([], 1)
+    users = users_of(channel.config, None)
+    if user_id is not None:
+        users = [user_id] if users is None or user_id in users else []
+    alert = event.snapshot
+    critical = is_critical(settings, alert)
+    found = targets_for(channel.tenant_id, users, alert, is_critical=critical, at=at, limit=room)
+    if len(found) < room:
+        return found, 0
+    return found, max(0, count_targets(channel.tenant_id, users) - len(found))
+
+
+def _shown(channel: Channel, rule: str, target: Target) -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "channel": channel.name,
+        "channel_type": channel.channel_type,
+        "user_id": target.user_id,
+        "device": None if target.device_id == NO_DEVICE else target.device_id,
+        "device_name": target.name or None,
+        "platform": None if target.device_id == NO_DEVICE else target.sender,
+        "verdict": target.verdict.action,
+        "reason": target.verdict.reason,
+        "until": target.verdict.until.isoformat() if target.verdict.until else None,
+    }

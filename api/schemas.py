@@ -359,7 +359,8 @@ class Explanation(_Answer):
     """What would become of an alert."""
 
     rules: list[ExplainedRule]
-    targets: list[ExplainedTarget]
+    targets: list[ExplainedTarget] = Field(description="A thousand at most.", max_length=1000)
+    targets_left_out: int = Field(description="How many others there are; give `user_id` to ask for some.")
     already_accepted: bool
 
 

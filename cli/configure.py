@@ -93,6 +93,9 @@ def explain(
     at: Annotated[
         str | None, typer.Option("--at", help="Answer for this moment (RFC 3339).", metavar="TIME")
     ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Of push channels only this user's devices.", metavar="ID")
+    ] = None,
     json: show.Json = False,
 ) -> int:
     """Say which rules match an alert and why the others don't, and who would be reached. Sends nothing."""
@@ -103,7 +106,7 @@ def explain(
 
     moment = moment_of(at, "--at") if at is not None else utcnow()
     with session() as settings:
-        answer = run(alert, tenant_id=resolve(tenant), settings=settings, at=moment)
+        answer = run(alert, tenant_id=resolve(tenant), settings=settings, at=moment, user_id=user)
     if json:
         show.document(answer)
         return OK
@@ -138,6 +141,8 @@ def _show_explanation(answer: dict[str, Any]) -> None:
         ],
         empty="nobody would be notified",
     )  # fmt: skip
+    if left_out := answer["targets_left_out"]:
+        show.note(f"{left_out:,} further targets are not listed; --user asks for one user's")
     if answer["already_accepted"]:
         show.note("this event of this alert was accepted before: sending it again changes nothing")
 

@@ -96,17 +96,24 @@ def audience(
 
 
 def targets_for(
-    tenant_id: str, users: Iterable[str] | None, alert: Mapping[str, Any], *, is_critical: bool, at: datetime
+    tenant_id: str,
+    users: Iterable[str] | None,
+    alert: Mapping[str, Any],
+    *,
+    is_critical: bool,
+    at: datetime,
+    limit: int,
 ) -> list[Target]:
-    """The same for one alert that no job speaks of: what `explain` asks."""
+    """The same for one alert that no job speaks of: what `explain` asks. The first so many, by user and device."""
     wanted = None if users is None else list(users)
-    return targets(
-        _directory(tenant_id, None if wanted is None else set(wanted)),
-        wanted,
-        alert,
-        is_critical=is_critical,
-        at=at,
-    )
+    directory = _directory(tenant_id, None if wanted is None else set(wanted), limit=limit)
+    return targets(directory, wanted, alert, is_critical=is_critical, at=at)
+
+
+def count_targets(tenant_id: str, users: Iterable[str] | None) -> int:
+    """How many devices users have; all of them, if None."""
+    query = Device.select().where(Device.tenant == tenant_id)
+    return int((query if users is None else query.where(among(Device.user_id, set(users)))).count())
 
 
 def preferences_of(tenant_id: str, users: Iterable[str]) -> dict[str, Preference]:
@@ -141,8 +148,8 @@ def targets(
     return found
 
 
-def _directory(tenant_id: str, users: set[str] | None) -> dict[str, _User]:
-    """Users with devices, with their preferences.
+def _directory(tenant_id: str, users: set[str] | None, *, limit: int | None = None) -> dict[str, _User]:
+    """Users with devices, with their preferences; with a limit those of the first so many devices, by user.
 
     One query, however many users: a device that changed hands between two of them would be found twice, or not at all.
     """
@@ -165,6 +172,8 @@ def _directory(tenant_id: str, users: set[str] | None) -> dict[str, _User]:
     )
     if users is not None:
         query = query.where(among(Device.user_id, users))
+    if limit is not None:
+        query = query.order_by(Device.user_id, Device.id).limit(limit)
     directory: dict[str, _User] = {}
     for user_id, device_id, platform, disabled_at, name, preferences in tuples(query):
         user = directory.get(user_id)

@@ -123,14 +123,22 @@ def explain(
     caller: Reader,
     given: JsonBody,
     at: Annotated[Moment | None, Query(description="Answer for this moment; by default now.")] = None,
+    user_id: QueryWord = None,
 ) -> Json:
     """Which rules match an alert and why the others don't; who would be reached and why others wouldn't.
 
-    Nothing is sent or stored. Role: read.
+    Nothing is sent or stored. Of more than a thousand targets the first are listed; with `user_id` push channels have
+    those of this user alone. Role: read.
     """
     moment: datetime = at or utcnow()
     alert = given.object()
     refuse_crowded([alert])
     return Json(
-        explain_alert(alert, tenant_id=caller.tenant_id, settings=request.app.state.settings, at=moment)
+        explain_alert(
+            alert,
+            tenant_id=caller.tenant_id,
+            settings=request.app.state.settings,
+            at=moment,
+            user_id=user_id,
+        )
     )

@@ -86,6 +86,31 @@ def test_devices_have_the_verdict_of_their_users() -> None:
 
 
 @pytest.mark.usefixtures("db")
+def test_so_many_targets_are_listed_and_the_others_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a push to everybody's devices, six of three users, and a webhook
+    everybody = PUSH | {"config": {"all_users": True}}
+    users = [
+        {"user_id": user, "devices": [{"platform": "ios", "token": each * 64} for each in tokens]}
+        for user, tokens in (("alice", "01"), ("bob", "234"), ("carol", "5"))
+    ]
+    rules = [{"name": "p", "channel": "phones", "priority": 1}, {"name": "h", "channel": "hook"}]
+    apply({"tenant": "acme", "channels": [everybody, HOOK], "rules": rules, "users": users})
+
+    def found(**options: Any) -> tuple[list[str | None], int]:
+        answer = ask({}, **options)
+        return [each["user_id"] for each in answer["targets"]], answer["targets_left_out"]
+
+    assert found() == (["alice"] * 2 + ["bob"] * 3 + ["carol", None], 0)
+    # When fewer are listed, then the others are counted, and each user can be asked for
+    monkeypatch.setattr(explain_module, "LISTED", 4)
+    assert found() == (["alice"] * 2 + ["bob"] * 2, 3)
+    assert found(user_id="carol") == (["carol", None], 0)
+    assert found(user_id="bob") == (["bob"] * 3 + [None], 0)
+    apply({"tenant": "acme", "channels": [PUSH]})  # alice and nobody
+    assert found(user_id="bob") == ([None], 0)
+
+
+@pytest.mark.usefixtures("db")
 @pytest.mark.parametrize(
     ("event", "state", "minutes", "throttled"),
     [
