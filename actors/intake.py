@@ -89,6 +89,7 @@ def dispatch_alerts(
         peewee.OperationalError: the database is away, or its schema is not up to date (SchemaError); nothing was
             accepted, and the call may be repeated as it is.
     """
+    _require_unicode("tenant_id", tenant_id)
     given = [alerts] if isinstance(alerts, (Mapping, AlertEvent)) else list(alerts)
     return accept([Call(tenant_id, parse_alerts(given))])[0]
 
@@ -222,6 +223,8 @@ def dispatch_to_user(
     unique = notification_id or str(uuid.uuid4())
     if not user_id or len(user_id) > 255 or "\0" in user_id:  # noqa: PLR2004  # the column's width
         raise InvalidInput([Problem("user_id", "must be a string of 1 to 255 characters")])
+    for name, text in (("tenant_id", tenant_id), ("user_id", user_id), ("notification_id", str(unique))):
+        _require_unicode(name, text)
     if foreign := [Problem(name, rule) for name, rule in _NO_FIELDS.items() if name in notification]:
         raise InvalidInput(foreign)
     # The user is part of the id: one notification_id may go to many users.
@@ -263,6 +266,18 @@ def dispatch_to_user(
     hand_on(fanout_critical if job["is_critical"] else fanout_devices, [job_id])
     metrics().alerts.labels("accepted").inc()
     return job_id
+
+
+def _require_unicode(name: str, text: str) -> None:
+    """Refuse half of a character, of which no driver makes bytes: JSON of others, and names of files, may have one.
+
+    Raises:
+        InvalidInput: names the parameter.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput([Problem(name, "must be valid Unicode, without lone surrogates")]) from None
 
 
 _NOTIFY = uuid.UUID("5f3cb1ce-6d0e-4c29-9d5a-0d8be2a0b6c7")

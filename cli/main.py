@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from cli import channels, configure, dead_letters, jobs, keys, operate, send, serve
-from cli.errors import ERROR, explain, tell
+from cli.errors import ERROR, CommandError, explain, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 app = typer.Typer(
     name="tocsin",
@@ -27,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status. Never a traceback for what a person can mend."""
     mend_streams()
     try:
+        _require_text(sys.argv[1:] if arguments is None else arguments)
         status = app(arguments, standalone_mode=False)
     except typer.Exit as end:
         return end.exit_code
@@ -48,6 +54,23 @@ def main(arguments: list[str] | None = None) -> int:
         tell(lines)
         return ERROR
     return status if isinstance(status, int) else 0
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8, which Python hands on as halves of characters and no database looks for.
+
+    The name of a file may be any bytes.
+
+    Raises:
+        CommandError: names the option or, where there is none, quotes the argument.
+    """
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            if not Path(argument).exists():
+                option = before if before.startswith("-") else ascii(argument)
+                raise CommandError(f"{option}: must be valid UTF-8") from None
 
 
 def mend_streams() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 import actors
 from model.database import connection
+from model.problems import InvalidInput
 from model.tables import Alert, Channel, Delivery, Job
 
 if TYPE_CHECKING:
@@ -51,3 +54,13 @@ def test_a_repeat_is_a_new_one_where_the_first_is_being_pruned(chain: Chain) -> 
     assert len(chain.far.apns.received) == 2
     with connection():
         assert [row.id for row in Alert.select()] == [job.sequence for job in chain.jobs()]
+
+
+@pytest.mark.parametrize("name", ["user_id", "tenant_id", "notification_id"])
+def test_half_of_a_character_is_refused_by_name(name: str) -> None:
+    given = {"user_id": "alice", name: "a\ud800"}
+    with pytest.raises(InvalidInput, match=f"^{name}: must be valid Unicode"):
+        actors.dispatch_to_user(notification=NOTE, **given)
+    if name == "tenant_id":
+        with pytest.raises(InvalidInput, match=f"^{name}: must be valid Unicode"):
+            actors.dispatch_alerts({"alert_id": 1}, tenant_id=given[name])

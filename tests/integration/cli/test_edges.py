@@ -34,6 +34,22 @@ def test_each_mistake_is_one_line_that_names_the_field(tocsin: Tocsin) -> None:
     assert tocsin.json("jobs") == []
 
 
+def test_an_argument_that_is_no_utf_8_is_one_line_that_names_it(tocsin: Tocsin) -> None:
+    half = "a\udcff"  # what Python makes of the bytes a FF
+    for arguments in (
+        ("jobs", "--tenant"),
+        ("jobs", "--channel"),
+        ("jobs", "--alert"),
+        ("status", "--tenant"),
+    ):
+        assert tocsin.error(*arguments, half) == [f"error: {arguments[1]}: must be valid UTF-8"]
+    assert tocsin.error("job", half) == ["error: 'a\\udcff': must be valid UTF-8"]
+    # The name of a file may be what it likes
+    path = tocsin.directory / half
+    path.write_text("tenant: acme\n")
+    tocsin("apply", str(path))
+
+
 def test_explain_reads_a_file_as_send_does(tocsin: Tocsin) -> None:
     tocsin.apply()
     # What one takes the other takes, as the same alert
