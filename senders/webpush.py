@@ -3,7 +3,9 @@
 Set-up: a P-256 key pair of our own (`openssl ecparam -name prime256v1 -genkey -noout`), its private half as
 TOCSIN_VAPID_PRIVATE_KEY_FILE or as the channel's `webpush`, with a mailto: or https: subject at which push
 services can reach the operator. Facts: RFC 8030 (the request), RFC 8291 (encryption), RFC 8292 (VAPID); for errno
-https://mozilla-services.github.io/autopush-rs/errors.html; for 406 and the X-WNS headers of Edge's service
+https://mozilla-services.github.io/autopush-rs/errors.html; for Apple's reasons
+https://developer.apple.com/documentation/usernotifications/sending-web-push-notifications-in-web-apps-and-browsers;
+for 406 and the X-WNS headers of Edge's service
 https://learn.microsoft.com/windows/apps/windows-app-sdk/notifications/push-notifications/troubleshooting.
 
 Encrypting one message takes 0.1 ms and signing 0.04 ms (measured, 2,600 bytes): that stays on the event loop.
@@ -50,6 +52,7 @@ MIN_TTL: Final = 1
 
 _URGENCY: Final = ("low", "low", "normal", "high")
 _ERRNO_BAD_KEYS: Final = 110
+_REASON_OTHER_KEY: Final = "VapidPkHashMismatch"
 
 
 class Vapid:
@@ -194,12 +197,14 @@ def _classify(answer: Answer, endpoint: str, note: str | None) -> Receipt:
     secrets = url_secrets(endpoint)
     # Edge's service gives its reason in a header, and no body.
     said = answer.excerpt(secrets) or excerpt(answer.headers.get("x-wns-error-description", ""), secrets)
-    errno = parsed.get("errno") if isinstance(parsed := answer.json(), dict) else None
+    parsed = answer.json()
+    errno, reason = (parsed.get("errno"), parsed.get("reason")) if isinstance(parsed, dict) else (None, None)
     if answer.status in {404, 410}:
         raise TargetGone(answer.code, "the subscription has ended")
     if answer.status == 400 and errno == _ERRNO_BAD_KEYS:  # noqa: PLR2004  # Bad Request
         raise TargetGone(answer.code, f"the subscription's keys are refused: {said}")
-    if answer.status in {401, 403}:
+    # Apple's 400 for what is another's 401 or 403: the browser subscribed with another key.
+    if answer.status in {401, 403} or reason == _REASON_OTHER_KEY:
         raise Misconfigured(answer.code, f"the push service refuses our VAPID key or subject: {said}")
     if answer.status == 406:  # noqa: PLR2004  # Not Acceptable, with which Edge's service throttles
         raise Transient(answer.code, said, retry_after=answer.retry_after())

@@ -76,6 +76,8 @@ ROWS: list[tuple[int, bytes, type[SendError]]] = [
     (400, b'{"code": 400, "errno": 110}', TargetGone),
     (400, b'{"code": 400, "errno": 111}', Rejected),
     (400, b"[110]", Rejected),
+    (400, b'{"reason": "VapidPkHashMismatch"}', Misconfigured),
+    (400, b'{"reason": "BadWebPushTopic"}', Rejected),
     (401, b"", Misconfigured),
     (403, b"", Misconfigured),
     (404, b"", TargetGone),
