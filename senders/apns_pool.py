@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from senders import names
 from senders.apns_protocol import ApnsProtocol
+from senders.moments import Moment, this_moment
 from senders.reach import first_to_answer
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ProviderToken(JWTAuthorizationHeaderProvider):
         key: text of the .p8 file.
         key_id: ten characters, the JWT's `kid`.
         team_id: ten characters, the JWT's `iss`.
-        clock: Unix seconds.
+        clock: the present moment.
 
     Raises:
         ValueError: the key is no P-256 private key in PEM.
@@ -50,7 +50,9 @@ class ProviderToken(JWTAuthorizationHeaderProvider):
     MIN_INTERVAL: ClassVar[int] = 20 * 60
     MAX_AGE: ClassVar[int] = 60 * 60
 
-    def __init__(self, key: str, key_id: str, team_id: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, key: str, key_id: str, team_id: str, clock: Callable[[], Moment] = this_moment
+    ) -> None:
         try:
             private_key = load_pem_private_key(key.encode(), None)
         except Exception:  # noqa: BLE001  # cryptography raises half a dozen types, and they may quote the key
@@ -59,15 +61,15 @@ class ProviderToken(JWTAuthorizationHeaderProvider):
             raise ValueError("the key is not on the curve P-256, as Apple's .p8 files are")
         super().__init__(private_key, key_id, team_id)
         self._clock = clock
-        self._header, self._issued_at = "", 0.0
-        self._previous, self._previous_issued_at = "", 0.0
-        self._frozen_until = 0.0
+        self._header = self._previous = ""
+        self._issued = self._previous_issued = clock()
+        self._frozen_until = float("-inf")
         self._forced_at = float("-inf")
 
     def get_header(self) -> str:
         """The value of the `authorization` header to use now."""
         now = self._clock()
-        if not self._header or (now - self._issued_at >= self.TOKEN_TTL and now >= self._frozen_until):
+        if not self._header or (self._issued.age(now) >= self.TOKEN_TTL and now.steady >= self._frozen_until):
             self._sign(now)
         return self._header
 
@@ -80,25 +82,25 @@ class ProviderToken(JWTAuthorizationHeaderProvider):
         if refused != self._header:
             return True
         now = self._clock()
-        if now < self._frozen_until or now - self._forced_at < self.MIN_INTERVAL:
+        if now.steady < self._frozen_until or now.steady - self._forced_at < self.MIN_INTERVAL:
             return False
-        self._forced_at = now
+        self._forced_at = now.steady
         self._sign(now)
         return True
 
     def too_many_updates(self, refused: str) -> None:
         """Apple saw too many tokens: the one before, if it still holds, and no new one for 20 minutes."""
         now = self._clock()
-        self._frozen_until = now + self.MIN_INTERVAL
-        if refused == self._header and self._previous and now - self._previous_issued_at < self.MAX_AGE:
-            self._header, self._issued_at = self._previous, self._previous_issued_at
+        self._frozen_until = now.steady + self.MIN_INTERVAL
+        if refused == self._header and self._previous and self._previous_issued.age(now) < self.MAX_AGE:
+            self._header, self._issued = self._previous, self._previous_issued
             self._previous = ""
 
-    def _sign(self, now: float) -> None:
-        self._previous, self._previous_issued_at = self._header, self._issued_at
-        claims = {"iss": self.team_id, "iat": int(now)}
+    def _sign(self, now: Moment) -> None:
+        self._previous, self._previous_issued = self._header, self._issued
+        claims = {"iss": self.team_id, "iat": int(now.wall)}
         token = jwt.encode(claims, self.key, algorithm="ES256", headers={"kid": self.key_id})
-        self._header, self._issued_at = f"bearer {token}", now
+        self._header, self._issued = f"bearer {token}", now
 
 
 class ApnsPool(APNsKeyConnectionPool):

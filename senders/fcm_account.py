@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
+from senders.deadline import now
 from senders.devices import MismatchWatch
 from senders.guard import is_allowed
 from senders.outcomes import Misconfigured, SendError, Transient
@@ -60,6 +62,8 @@ class _Response:
 class ServiceAccount:
     """One service account. `create` makes it; the first token is fetched with the first header.
 
+    How old a token is says a clock that is never set: Google counts its seconds, whatever time it is here.
+
     Attributes:
         project: the Firebase project's id.
         watch: see `MismatchWatch`.
@@ -80,17 +84,16 @@ class ServiceAccount:
         credentials: Any,
         http: HttpClient,
         deadline: float,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = now,
     ) -> None:
         self.project = project
         self.watch = MismatchWatch()
         self._credentials = credentials
         self._http = http
         self._deadline = deadline
-        self._now = now
+        self._clock = clock
         self._header = ""
-        self._ends_at = datetime.min.replace(tzinfo=UTC)
-        self._forced_at = datetime.min.replace(tzinfo=UTC)
+        self._ends_at = self._forced_at = -math.inf
         self._refreshing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -131,7 +134,7 @@ class ServiceAccount:
         Raises:
             Transient, Misconfigured: there is no token, and none can be had.
         """
-        left = (self._ends_at - self._now()).total_seconds()
+        left = self._ends_at - self._clock()
         if left < self.EARLY:
             refreshing = self._refresh()
             if left < self.MARGIN:
@@ -145,11 +148,10 @@ class ServiceAccount:
             Whether there is another header now.
         """
         if refused == self._header:
-            now = self._now()
             if self._refreshing is None:
-                if (now - self._forced_at).total_seconds() < self.MIN_INTERVAL:
+                if self._clock() - self._forced_at < self.MIN_INTERVAL:
                     return False
-                self._forced_at = now
+                self._forced_at = self._clock()
             await asyncio.shield(self._refresh())
         return refused != self._header
 
@@ -205,4 +207,5 @@ class ServiceAccount:
         finally:
             self._refreshing = None
         self._header = f"Bearer {self._credentials.token}"
-        self._ends_at = self._credentials.expiry.replace(tzinfo=UTC)  # google-auth's are naive UTC
+        left = self._credentials.expiry.replace(tzinfo=UTC) - datetime.now(UTC)  # google-auth's are naive UTC
+        self._ends_at = self._clock() + left.total_seconds()

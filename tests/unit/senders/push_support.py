@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from receivers.keys import new_p256, pem, write_tls_files
 from senders.apns import ApnsSender
 from senders.base import Device
+from senders.moments import Moment
 from senders.push import ApnsCredentials, PushConfig
 from senders.push_content import MIN_BODY, fit
 from senders.text import body, clip, json_length
@@ -73,6 +74,22 @@ def well_fitted(
         assert f"left out: {', '.join(lost)}" in (note or "")
     assert ("clipped" in (note or "")) or said == whole
     return content, note
+
+
+class Clock:
+    """A wall clock, to be set, beside one that only goes on."""
+
+    BEGIN = 1_800_000_000.0
+
+    def __init__(self) -> None:
+        self.wall, self.steady = self.BEGIN, 0.0
+
+    def __call__(self) -> Moment:
+        return Moment(self.wall, self.steady)
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.steady += seconds
 
 
 async def until(condition: Callable[[], bool]) -> None:

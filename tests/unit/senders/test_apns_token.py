@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import jwt
 import pytest
 
 from receivers.keys import pem
 from senders.apns_pool import ProviderToken
 from senders.outcomes import Misconfigured, Transient
 from tests.unit.senders.apns_support import KEY, alert_push
-from tests.unit.senders.push_support import apns_sender, faulty_apns
+from tests.unit.senders.push_support import Clock, apns_sender, faulty_apns
 from tests.unit.senders.support import outcome
 
 if TYPE_CHECKING:
@@ -32,14 +32,6 @@ async def test_all_connections_share_one_token(tmp_path: Path) -> None:
     assert len({request.headers["authorization"] for request in apns.requests}) == 1
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -52,9 +44,9 @@ def token(clock: Clock) -> ProviderToken:
 
 def test_a_token_lives_forty_minutes(token: ProviderToken, clock: Clock) -> None:
     first = token.get_header()
-    clock.now += timedelta(minutes=39, seconds=59).total_seconds()
+    clock.pass_by(40 * 60 - 1)
     assert token.get_header() == first
-    clock.now += 1
+    clock.pass_by(1)
     assert token.get_header() != first
 
 
@@ -68,7 +60,7 @@ def test_an_expired_token_is_replaced_once(token: ProviderToken, clock: Clock) -
     assert second != first
     assert not token.expired(second)
     assert token.get_header() == second
-    clock.now += 20 * 60
+    clock.pass_by(20 * 60)
     assert token.expired(second)
 
 
@@ -76,15 +68,43 @@ def test_too_many_updates_brings_the_old_token_back_for_twenty_minutes(
     token: ProviderToken, clock: Clock
 ) -> None:
     first = token.get_header()
-    clock.now += 40 * 60
+    clock.pass_by(40 * 60)
     second = token.get_header()
     token.too_many_updates(second)
     assert token.get_header() == first
     assert not token.expired(first)
-    clock.now += 20 * 60 - 1
+    clock.pass_by(20 * 60 - 1)
     assert token.get_header() == first
-    clock.now += 1
+    clock.pass_by(1)
     assert token.get_header() not in {first, second}
+
+
+@pytest.mark.parametrize("seconds", [-7200, 7200])
+def test_a_clock_that_is_set_makes_another_token(token: ProviderToken, clock: Clock, seconds: float) -> None:
+    first = token.get_header()
+    clock.wall += seconds
+    second = token.get_header()
+    assert [_issued(header) for header in (first, second)] == [Clock.BEGIN, Clock.BEGIN + seconds]
+    # And it counts as many minutes as any other
+    clock.pass_by(40 * 60 - 1)
+    assert token.get_header() == second
+    clock.pass_by(1)
+    assert token.get_header() != second
+
+
+def test_a_clock_that_is_set_back_lengthens_no_pause(token: ProviderToken, clock: Clock) -> None:
+    token.too_many_updates(token.get_header())
+    assert not token.expired(first := token.get_header())
+    clock.wall -= 7200
+    assert token.get_header() == first  # Apple wants no other
+    clock.pass_by(20 * 60)
+    assert token.expired(first)
+    assert token.get_header() != first
+
+
+def _issued(header: str) -> float:
+    claims = jwt.decode(header.removeprefix("bearer "), options={"verify_signature": False})
+    return float(claims["iat"])
 
 
 async def test_an_expired_token_costs_one_retry_and_no_more(tmp_path: Path) -> None:

@@ -239,6 +239,29 @@ async def test_a_token_is_replaced_before_it_ends_without_delay(tmp_path: Path) 
         await until(lambda: len(fcm.tokens) == 2)
 
 
+async def test_a_wall_clock_that_is_set_back_keeps_no_token_longer() -> None:
+    class Credentials:
+        tokens = 0
+
+        def refresh(self, _: Any) -> None:
+            self.tokens += 1
+            self.token = f"token-{self.tokens}"
+            self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1)
+
+    clock = 0.0
+    account = ServiceAccount("demo", Credentials(), None, 1.0, clock=lambda: clock)  # type: ignore[arg-type]  # sends nothing
+    assert await account.header() == "Bearer token-1"
+    clock += 3600 - account.EARLY - 1
+    assert await account.header() == "Bearer token-1"
+    # When it is over by the clock that nobody sets, while not a second has passed by the other
+    clock = 3600
+    assert await account.header() == "Bearer token-2"
+    assert await account.renew("Bearer token-2")
+    assert not await account.renew("Bearer token-3")
+    clock += account.MIN_INTERVAL
+    assert await account.renew("Bearer token-3")
+
+
 async def test_a_cancelled_send_does_not_take_the_token_from_the_others(tmp_path: Path) -> None:
     async with local_fcm(delay=0.1) as fcm, sending(fcm, tmp_path) as sender:
         await sender.send(android())

@@ -20,7 +20,7 @@ from senders.base import Device
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, TargetGone, Transient
 from senders.push import PushConfig, WebPushCredentials
 from senders.webpush import MAX_PLAINTEXT, Vapid, WebPushSender, payload
-from tests.unit.senders.push_support import LINKS, push, trust, well_fitted
+from tests.unit.senders.push_support import LINKS, Clock, push, trust, well_fitted
 from tests.unit.senders.support import client, loopback_settings, receiving
 
 if TYPE_CHECKING:
@@ -282,23 +282,29 @@ async def test_a_bad_key_is_the_channels_fault_and_not_quoted() -> None:
 # VAPID.
 
 
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_header_is_kept_per_origin_until_shortly_before_it_expires() -> None:
     clock = Clock()
     vapid = Vapid(pem(KEY).decode(), SUBJECT, clock)
     first = vapid.header("https://push.example.org/a")
     assert vapid.header("https://PUSH.example.org/b") == first
     assert vapid.header("https://push.example.org:8443/a") != first
-    clock.now += Vapid.LIFETIME - Vapid.MARGIN
+    clock.pass_by(Vapid.LIFETIME - Vapid.MARGIN)
     assert vapid.header("https://push.example.org/a") == first
-    clock.now += 1
+    clock.pass_by(1)
     assert vapid.header("https://push.example.org/a") != first
+
+
+@pytest.mark.parametrize("seconds", [-86400, 86400])
+def test_a_clock_that_is_set_makes_another_header(seconds: float) -> None:
+    clock = Clock()
+    vapid = Vapid(pem(KEY).decode(), SUBJECT, clock)
+    first = vapid.header("https://push.example.org/a")
+    clock.wall += seconds
+    second = vapid.header("https://push.example.org/a")
+    assert second != first
+    claims = jwt.decode(second.partition("t=")[2].partition(",")[0], options={"verify_signature": False})
+    assert claims["exp"] == Clock.BEGIN + seconds + Vapid.LIFETIME
+    assert vapid.header("https://push.example.org/a") == second
 
 
 def test_the_origins_that_are_kept_are_bounded() -> None:
