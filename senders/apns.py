@@ -11,10 +11,9 @@ answers in `senders.apns_answers`.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import hashlib
 import ssl
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -26,13 +25,14 @@ from senders.apns_protocol import ApnsRequest, NoAnswerError
 from senders.base import Sender
 from senders.deadline import Deadline
 from senders.devices import MismatchWatch, check_token
+from senders.kept import Kept
 from senders.outcomes import Misconfigured, NotConfigured, TargetGone
 from senders.push import ApnsCredentials, PushConfig
 from senders.push_content import fit, is_urgent, rings
 from senders.text import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from aioapns.common import NotificationResult
 
@@ -43,6 +43,13 @@ if TYPE_CHECKING:
 
 MAX_PAYLOAD: Final = 4096
 """Bytes; "Generating a remote notification"."""
+
+UNUSED: Final = 600.0
+"""Seconds without a send after which a client is closed when another is made: most likely that one's credentials have
+replaced its own."""
+
+TOKENS: Final = 1024
+"""Provider tokens that are kept. More than clients: Apple wants no new one for 20 minutes, whatever is closed."""
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds, for name, TCP, TLS and HTTP/2 settings."""
@@ -55,7 +62,6 @@ SANDBOX: Final = "api.sandbox.push.apple.com"
 class _Client:
     pool: ApnsPool
     watch: MismatchWatch = field(default_factory=MismatchWatch)
-    used_at: float = 0.0
 
 
 class ApnsSender(Sender[PushConfig]):
@@ -66,17 +72,15 @@ class ApnsSender(Sender[PushConfig]):
 
     name: ClassVar[str] = "apns"
     Config: ClassVar[type[PushConfig]] = PushConfig
-    #: Seconds without a send after which a client is closed when another is made: most likely that one's
-    #: credentials have replaced its own. Sends that are under way are long over by then.
-    UNUSED: ClassVar[float] = 600.0
 
     def __init__(self, settings: Settings, http: HttpClient) -> None:
         super().__init__(settings, http)
         self._ssl: ssl.SSLContext | None = None
         self._own: ApnsCredentials | None = None
-        self._tokens: dict[tuple[str, ...], ProviderToken] = {}
-        self._clients: dict[tuple[str, ...], _Client] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tokens: Kept[tuple[str, ...], ProviderToken] = Kept(TOKENS)
+        self._clients: Kept[tuple[str, ...], _Client] = Kept(
+            close=lambda client: client.pool.aclose(), unused=UNUSED
+        )
 
     async def send(self, notification: Notification[PushConfig]) -> Receipt:
         """Make one attempt. See `Sender.send`."""
@@ -87,7 +91,6 @@ class ApnsSender(Sender[PushConfig]):
         except ValueError as error:
             raise TargetGone("bad device token", str(error)) from None
         credentials = notification.config.apns or self._own_credentials()
-        client = self._client(credentials)
         body, note = fit(notification, lambda *parts: payload(notification, *parts), MAX_PAYLOAD)
         request = ApnsRequest(
             notification.device.token,
@@ -98,13 +101,13 @@ class ApnsSender(Sender[PushConfig]):
             priority=10 if is_urgent(notification) else 5,
             expiration=int(notification.expires_at.timestamp()),
         )
-        answer = await self._exchange(client.pool, request)
-        return classify(answer, request, client.pool.token, client.watch, note)
+        with self._client(credentials) as client:
+            answer = await self._exchange(client.pool, request)
+            return classify(answer, request, client.pool.token, client.watch, note)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await asyncio.gather(*(client.pool.aclose() for client in self._clients.values()), *self._closing)
-        self._clients.clear()
+        await self._clients.aclose()
 
     async def _exchange(self, pool: ApnsPool, request: ApnsRequest) -> NotificationResult:
         deadline = self.settings.send_deadline
@@ -144,40 +147,36 @@ class ApnsSender(Sender[PushConfig]):
                 raise Misconfigured("bad credentials", "TOCSIN_APNS_KEY_FILE cannot be read") from None
         return self._own
 
-    def _client(self, credentials: ApnsCredentials) -> _Client:
+    @contextlib.contextmanager
+    def _client(self, credentials: ApnsCredentials) -> Iterator[_Client]:
         key = credentials.key.get_secret_value()
         # The key itself counts: who merely names another tenant's team and key id must not get its token.
         who = (credentials.team_id, credentials.key_id, hashlib.sha256(key.encode()).hexdigest())
         host = self.settings.apns_host or (SANDBOX if credentials.sandbox else PRODUCTION)
-        # The topic counts because the watch judges it.
-        where = (*who, credentials.topic, host)
-        now = time.monotonic()
-        if where not in self._clients:
-            self._close_unused(now)
-            if who not in self._tokens:
-                try:
-                    self._tokens[who] = ProviderToken(key, credentials.key_id, credentials.team_id)
-                except ValueError as error:
-                    raise Misconfigured("bad credentials", f"APNs: {error}") from None
-            self._clients[where] = _Client(
+
+        def make_token() -> ProviderToken:
+            try:
+                return ProviderToken(key, credentials.key_id, credentials.team_id)
+            except ValueError as error:
+                raise Misconfigured("bad credentials", f"APNs: {error}") from None
+
+        def make_client() -> _Client:
+            return _Client(
                 ApnsPool(
                     host,
                     self.settings.apns_port,
-                    self._tokens[who],
+                    token,
                     ssl_context=self._ssl_context(),
                     connect_timeout=min(CONNECT_TIMEOUT, self.settings.send_deadline),
                 )
             )
-        self._clients[where].used_at = now
-        return self._clients[where]
 
-    def _close_unused(self, now: float) -> None:
-        for where, client in list(self._clients.items()):
-            if now - client.used_at > self.UNUSED:
-                del self._clients[where]
-                closing = asyncio.create_task(client.pool.aclose())
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+        with (
+            self._tokens.use(who, make_token) as token,
+            # The topic counts because the watch judges it.
+            self._clients.use((*who, credentials.topic, host), make_client) as client,
+        ):
+            yield client
 
     def _ssl_context(self) -> ssl.SSLContext:
         if self._ssl is None:

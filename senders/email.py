@@ -23,7 +23,6 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections import defaultdict
 from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.utils import parseaddr
@@ -36,6 +35,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from senders.base import ChannelConfig, Notification, Sender
 from senders.deadline import Deadline, check_deadline
 from senders.guard import UrlError
+from senders.kept import Kept
 from senders.mail_message import compose
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, Transient
 from senders.reach import UNKNOWN, check_host, connect, tls_context, tls_failure
@@ -159,9 +159,7 @@ class EmailSender(Sender[EmailConfig]):
     ) -> None:
         super().__init__(settings, http)
         self._ssl = ssl_context or tls_context()
-        self._connections: defaultdict[_Server, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(CONNECTIONS)
-        )
+        self._connections: Kept[_Server, asyncio.Semaphore] = Kept()
 
     async def send(self, notification: Notification[EmailConfig]) -> Receipt:
         """Mail everybody. The receipt has the Message-ID as provider_id, and names whom the server refused.
@@ -193,20 +191,20 @@ class EmailSender(Sender[EmailConfig]):
     @contextlib.asynccontextmanager
     async def _turn(self, server: _Server) -> AsyncIterator[None]:
         """One of the connections, for which half of the time is waited: the mail needs the rest."""
-        free = self._connections[server]
-        try:
-            async with asyncio.timeout(self.settings.send_deadline / 2):
-                await free.acquire()
-        except TimeoutError:
-            raise Transient(
-                "no connection free",
-                f"{CONNECTIONS} other mails are on their way to the server; nothing was sent",
-                is_attempt=False,
-            ) from None
-        try:
-            yield
-        finally:
-            free.release()
+        with self._connections.use(server, lambda: asyncio.Semaphore(CONNECTIONS)) as free:
+            try:
+                async with asyncio.timeout(self.settings.send_deadline / 2):
+                    await free.acquire()
+            except TimeoutError:
+                raise Transient(
+                    "no connection free",
+                    f"{CONNECTIONS} other mails are on their way to the server; nothing was sent",
+                    is_attempt=False,
+                ) from None
+            try:
+                yield
+            finally:
+                free.release()
 
     def _server(self, config: EmailConfig) -> _Server:
         url = config.smtp_url or self.settings.smtp_url

@@ -18,6 +18,7 @@ from senders.deadline import Deadline
 from senders.devices import check_token
 from senders.fcm_account import ServiceAccount
 from senders.http import classify
+from senders.kept import Opened
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, TargetGone, Transient
 from senders.push import PushConfig
 from senders.push_content import fit, is_urgent, rings
@@ -25,6 +26,7 @@ from senders.text import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from config import Settings
     from senders.base import Notification
@@ -52,7 +54,7 @@ class FcmSender(Sender[PushConfig]):
     def __init__(self, settings: Settings, http: HttpClient) -> None:
         super().__init__(settings, http)
         self._own = ""
-        self._accounts: dict[str, asyncio.Task[ServiceAccount]] = {}
+        self._accounts: Opened[str, ServiceAccount] = Opened(ServiceAccount.aclose)
 
     async def send(self, notification: Notification[PushConfig]) -> Receipt:
         """Make one attempt. See `Sender.send`."""
@@ -65,23 +67,21 @@ class FcmSender(Sender[PushConfig]):
         deadline = self.settings.send_deadline
         try:
             async with Deadline(deadline):  # over token and message together
-                account = await self._account(notification)
-                body, note = fit(
-                    notification,
-                    lambda *parts: message(notification, *parts, now=datetime.now(UTC)),
-                    MAX_MESSAGE,
-                )
-                return _classify(await self._post(account, body), account, note)
+                with self._account(notification) as making:
+                    account = await asyncio.shield(making)
+                    body, note = fit(
+                        notification,
+                        lambda *parts: message(notification, *parts, now=datetime.now(UTC)),
+                        MAX_MESSAGE,
+                    )
+                    return _classify(await self._post(account, body), account, note)
         except TimeoutError:
             pass
         raise Transient("timeout", f"no answer within {deadline:g} s; it may have been taken all the same")
 
     async def aclose(self) -> None:
         """Give up what is under way."""
-        for making in self._accounts.values():
-            if making.done() and not making.cancelled() and not making.exception():
-                await making.result().aclose()
-        self._accounts.clear()
+        await self._accounts.aclose()
 
     async def _post(self, account: ServiceAccount, body: bytes) -> Answer:
         url = f"{self.settings.fcm_url.rstrip('/')}/v1/projects/{account.project}/messages:send"
@@ -94,20 +94,20 @@ class FcmSender(Sender[PushConfig]):
             answer = await self.http.post(url, content=body, headers=headers)
         return answer
 
-    async def _account(self, notification: Notification[PushConfig]) -> ServiceAccount:
+    def _account(
+        self, notification: Notification[PushConfig]
+    ) -> AbstractContextManager[asyncio.Task[ServiceAccount]]:
         own = notification.config.fcm
         document = own.service_account.get_secret_value() if own else self._own_document()
         networks = self.settings.allowed_networks if own else None
-        key = hashlib.sha256(document.encode()).hexdigest() + ("tenant" if own else "")
-        if key not in self._accounts:
-            making = asyncio.create_task(
-                asyncio.to_thread(
-                    ServiceAccount.create, document, self.http, self.settings.send_deadline, networks
-                )
+
+        async def make() -> ServiceAccount:
+            return await asyncio.to_thread(
+                ServiceAccount.create, document, self.http, self.settings.send_deadline, networks
             )
-            making.add_done_callback(lambda task: task.cancelled() or task.exception())
-            self._accounts[key] = making
-        return await asyncio.shield(self._accounts[key])
+
+        key = hashlib.sha256(document.encode()).hexdigest() + ("tenant" if own else "")
+        return self._accounts.open(key, make)
 
     def _own_document(self) -> str:
         """The installation's own service account, from the settings."""

@@ -22,7 +22,6 @@ import functools
 import math
 import secrets
 import ssl
-from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -35,6 +34,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from senders.base import Notification, Sender
 from senders.deadline import Deadline
 from senders.http_errors import CONNECT_TIMEOUT
+from senders.kept import MOST, Opened
 from senders.mqtt_config import MqttConfig
 from senders.mqtt_connection import Connection, shake_hands
 from senders.notes import Notes
@@ -43,6 +43,8 @@ from senders.reach import UNKNOWN, connect, tls_failure, unconnected
 from senders.text import body, clean, json_length, one_line, rfc3339, title, to_json
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from config import Settings
     from senders.http import HttpClient
 
@@ -50,9 +52,6 @@ MAX_PAYLOAD: Final = 20_000
 """Bytes, as for a webhook."""
 
 MAX_TITLE: Final = 1000
-
-MAX_CLIENTS: Final = 256
-"""Connections that a process keeps open."""
 
 KEEPALIVE: Final = 20
 """Seconds between pings; a broker that answers none is noticed after twice that."""
@@ -86,8 +85,7 @@ class MqttSender(Sender[MqttConfig]):
     ) -> None:
         super().__init__(settings, http)
         self._ssl = ssl_context
-        self._opening: OrderedDict[MqttConfig, asyncio.Task[Connection]] = OrderedDict()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._connections: Opened[MqttConfig, Connection] = Opened(Connection.leave)
 
     async def send(self, notification: Notification[MqttConfig]) -> Receipt:
         """Publish one event.
@@ -100,44 +98,41 @@ class MqttSender(Sender[MqttConfig]):
         config = notification.config
         content, note = _payload(notification)
         deadline = self.settings.send_deadline
-        opening = self._open(config)
-        try:
-            async with Deadline(deadline):
-                # Shielded: the connection is everybody's, this send's cancellation is its own.
-                connection = await asyncio.shield(opening)
-                _check_limits(connection, config, content)
-                reason = await connection.deliver(
-                    config.topic,
-                    content,
-                    qos=config.qos,
-                    retain=config.retain,
-                    properties=_properties(notification, connection, datetime.now(UTC)),
-                )
-        except TimeoutError:
-            self._forget(config, opening)
-            raise Transient("timeout", f"no answer from the broker in {deadline:g} s; {UNKNOWN}") from None
-        except (aiomqtt.MqttError, OSError) as error:
-            self._forget(config, opening)
-            outcome = translate(error, config.port or _DEFAULT_PORTS[config.tls])
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not opening.cancelled() or task is None or task.cancelling():
-                raise
-            outcome = Transient("not connected", "the connection was given up before it was open")
-        else:
-            return _receipt(reason, note)
+        with self._open(config) as opening:
+            try:
+                async with Deadline(deadline):
+                    connection = await asyncio.shield(opening)
+                    _check_limits(connection, config, content)
+                    reason = await connection.deliver(
+                        config.topic,
+                        content,
+                        qos=config.qos,
+                        retain=config.retain,
+                        properties=_properties(notification, connection, datetime.now(UTC)),
+                    )
+            except TimeoutError:
+                self._forget(config, opening)
+                raise Transient(
+                    "timeout", f"no answer from the broker in {deadline:g} s; {UNKNOWN}"
+                ) from None
+            except (aiomqtt.MqttError, OSError) as error:
+                self._forget(config, opening)
+                outcome = translate(error, config.port or _DEFAULT_PORTS[config.tls])
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not opening.cancelled() or task is None or task.cancelling():
+                    raise
+                outcome = Transient("not connected", "the connection was given up before it was open")
+            else:
+                return _receipt(reason, note)
         raise outcome
 
-    def _open(self, config: MqttConfig) -> asyncio.Task[Connection]:
+    def _open(self, config: MqttConfig) -> AbstractContextManager[asyncio.Task[Connection]]:
         """The channel's connection, or the attempt to open it that is under way."""
-        opening = self._opening.pop(config, None)
-        if opening is None or not _is_usable(opening):
-            opening = asyncio.create_task(self._connect(config))
-            opening.add_done_callback(functools.partial(self._opened, config))
-        self._opening[config] = opening
-        if len(self._opening) > MAX_CLIENTS:
-            self._forget_oldest()
-        return opening
+        opening = self._connections.get(config)
+        if opening is not None and not _is_usable(opening):
+            self._connections.forget(config, opening)
+        return self._connections.open(config, functools.partial(self._connect, config))
 
     async def _connect(self, config: MqttConfig) -> Connection:
         async with asyncio.timeout(self.settings.send_deadline):
@@ -174,44 +169,20 @@ class MqttSender(Sender[MqttConfig]):
     def _context(self, config: MqttConfig) -> ssl.SSLContext:
         return self._ssl if config.ca is None and self._ssl is not None else _trusting(config.ca)
 
-    def _opened(self, config: MqttConfig, opening: asyncio.Task[Connection]) -> None:
-        if (opening.cancelled() or opening.exception()) and self._opening.get(config) is opening:
-            del self._opening[config]
-
     def _forget(self, config: MqttConfig, opening: asyncio.Task[Connection]) -> None:
         """Have the next send open another connection, unless this one is not open yet."""
         if not opening.done():
             return  # others wait for it, and it has a deadline of its own
-        if self._opening.get(config) is opening:
-            del self._opening[config]
+        self._connections.forget(config, opening)
         if not opening.cancelled() and opening.exception() is None:
             opening.result().abandon()
 
-    def _forget_oldest(self) -> None:
-        for config, opening in self._opening.items():
-            if (
-                opening.done()
-                and not opening.cancelled()
-                and not opening.exception()
-                and opening.result().is_idle
-            ):
-                del self._opening[config]
-                task = asyncio.create_task(opening.result().leave())
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
-                return
-
     async def aclose(self) -> None:
         """Leave every broker."""
-        tasks, self._opening = list(self._opening.values()), OrderedDict()
-        for task in tasks:
-            task.cancel()
-        opened = await asyncio.gather(*tasks, return_exceptions=True)
-        connections = [each for each in opened if isinstance(each, Connection)]
-        await asyncio.gather(*(connection.leave() for connection in connections), *self._leaving)
+        await self._connections.aclose()
 
 
-@functools.lru_cache(maxsize=MAX_CLIENTS)
+@functools.lru_cache(maxsize=MOST)
 def _trusting(ca: str | None) -> ssl.SSLContext:
     """Whom to trust, read once: all authorities take a twentieth of a second, in which the event loop does nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

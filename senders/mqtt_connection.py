@@ -95,11 +95,6 @@ class Connection(aiomqtt.Client):
         """Whether the broker has accepted us and the connection is not known to be lost."""
         return self._connected.done() and not self._disconnected.done()
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no message waits for the broker's answer."""
-        return not self._answers
-
     def limit(self, name: str) -> int | None:
         """A number of the broker's CONNACK, such as MaximumQoS; None where it says nothing."""
         value: int | None = getattr(self._limits, name, None)

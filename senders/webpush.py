@@ -27,6 +27,7 @@ from pywebpush import WebPusher, WebPushException
 from senders.base import Sender
 from senders.devices import check_keys
 from senders.http import classify
+from senders.kept import Kept
 from senders.moments import Moment, this_moment
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, TargetGone, Transient
 from senders.push import PushConfig
@@ -118,7 +119,7 @@ class WebPushSender(Sender[PushConfig]):
     def __init__(self, settings: Settings, http: HttpClient) -> None:
         super().__init__(settings, http)
         self._own_key = ""
-        self._vapids: dict[tuple[str, str], Vapid] = {}
+        self._vapids: Kept[tuple[str, str], Vapid] = Kept()
 
     async def send(self, notification: Notification[PushConfig]) -> Receipt:
         """Make one attempt. See `Sender.send`."""
@@ -153,12 +154,11 @@ class WebPushSender(Sender[PushConfig]):
         else:
             key, subject = self._own()
         which = (hashlib.sha256(key.encode()).hexdigest(), subject)
-        if which not in self._vapids:
-            try:
-                self._vapids[which] = Vapid(key, subject)
-            except ValueError as error:
-                raise Misconfigured("bad credentials", f"Web Push: {error}") from None
-        return self._vapids[which]
+        try:
+            with self._vapids.use(which, lambda: Vapid(key, subject)) as vapid:
+                return vapid
+        except ValueError as error:
+            raise Misconfigured("bad credentials", f"Web Push: {error}") from None
 
     def _own(self) -> tuple[str, str]:
         """The installation's own key and subject, from the settings."""

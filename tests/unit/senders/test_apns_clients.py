@@ -52,7 +52,7 @@ async def test_a_channels_new_credentials_close_what_the_old_ones_held() -> None
         assert far.apns.connections == 2
 
         # When a third takes the place of credentials that nothing was sent with for a while
-        sender.UNUSED = -1.0  # type: ignore[misc]  # a while that has passed already
+        sender._clients.unused = -1.0  # a while that has passed already
         await send(third)
 
         # Then theirs are closed, and they can come back

@@ -217,7 +217,7 @@ async def test_a_host_that_is_not_public_is_refused() -> None:
     result = await outcome(sending, sent(1883))
     assert isinstance(result, Misconfigured)
     assert result.code == "blocked address"
-    assert not sending._opening
+    assert not list(sending._connections)
     await sending.aclose()
 
 
