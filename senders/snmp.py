@@ -16,25 +16,29 @@ Facts: RFC 3417 3 (UDP), RFC 3411 5 (SnmpEngineID), RFC 3414 (users and keys); m
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
 import socket
-from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from senders.base import ChannelConfig, Notification, Sender
 from senders.deadline import Deadline
+from senders.kept import Opened
 from senders.notes import Notes
 from senders.outcomes import Receipt, Transient
 from senders.reach import addresses, check_host
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    from pysnmp.hlapi.v3arch.asyncio import SnmpEngine
+
     from config import Settings
     from senders.http import HttpClient
-
-MAX_ENGINES: Final = 256
-"""Engines kept by a process; each holds a socket and half a megabyte of MIB objects."""
 
 MIN_KEY: Final = 8
 """RFC 3414, 11.2: a password of fewer characters must not be used."""
@@ -107,10 +111,9 @@ class SnmpSender(Sender[SnmpConfig]):
 
     def __init__(self, settings: Settings, http: HttpClient) -> None:
         super().__init__(settings, http)
-        from senders import snmp_engine  # noqa: PLC0415  # pysnmp takes half a second to import
-
-        self._pysnmp = snmp_engine
-        self._engines: OrderedDict[_Key, Any] = OrderedDict()
+        self._engines: Opened[_Key, SnmpEngine] = Opened(_close)
+        # One, since pysnmp reads its MIBs with runpy, which is for one thread at a time.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tocsin-snmp")
 
     async def send(self, notification: Notification[SnmpConfig]) -> Receipt:
         """Send one notification. The receipt's detail says what was clipped, and for v3 traps our engine id.
@@ -126,31 +129,38 @@ class SnmpSender(Sender[SnmpConfig]):
         try:
             async with Deadline(deadline):
                 address, *_ = await addresses(config.host, config.port, socket.SOCK_DGRAM, networks)
-                engine = self._engine((config, notification.tenant_id, address))
-                code = await self._pysnmp.notify(engine, notification, notes, address, deadline)
+                key = (config, notification.tenant_id, address)
+                with self._engines.open(key, functools.partial(self._make, key)) as making:
+                    engine = await asyncio.shield(making)
+                    code = await _pysnmp().notify(engine, notification, notes, address, deadline)
         except TimeoutError:
             raise Transient("timeout", f"no answer to the inform in {deadline:g} s") from None
-        except self._pysnmp.PySnmpError as error:
-            raise self._pysnmp.translate(error) from None
         if config.version == "3" and config.notification == "trap":
             notes.add(f"engine id 0x{engine_id(config, notification.tenant_id).hex()}")
         return Receipt(code, detail=notes.detail)
 
-    def _engine(self, key: _Key) -> Any:
+    async def _make(self, key: _Key) -> SnmpEngine:
         """The engine of one channel and address: a shared one repeats a trap for every target it knows."""
         config, tenant_id, _ = key
-        engine = self._engines.pop(key, None) or self._pysnmp.make_engine(engine_id(config, tenant_id))
-        self._engines[key] = engine
-        while len(self._engines) > MAX_ENGINES:
-            _, oldest = self._engines.popitem(last=False)
-            oldest.close_dispatcher()
-        return engine
+        octets = engine_id(config, tenant_id)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: _pysnmp().make_engine(octets))
 
     async def aclose(self) -> None:
         """Close every engine's socket."""
-        while self._engines:
-            _, engine = self._engines.popitem()
-            engine.close_dispatcher()
+        await self._engines.aclose()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _pysnmp() -> ModuleType:
+    """What speaks to pysnmp. Slow the first time: call it in a thread."""
+    from senders import snmp_engine  # noqa: PLC0415  # pysnmp takes half a second to import
+
+    return snmp_engine
+
+
+async def _close(engine: SnmpEngine) -> None:
+    engine.close_dispatcher()
 
 
 def engine_id(config: SnmpConfig, tenant_id: str) -> bytes:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from senders.notes import Notes
     from senders.snmp import SnmpConfig
 
-__all__ = ["ARC", "PySnmpError", "answered", "make_engine", "notify", "translate", "variables"]
+__all__ = ["ARC", "answered", "make_engine", "notify", "translate", "variables"]
 
 ARC: Final = "1.3.6.1.4.1.8072.9999.9999.7867"
 """The root of TOCSIN-MIB.txt."""
@@ -46,6 +46,11 @@ _TRAP_OID: Final = "1.3.6.1.6.3.1.1.4.1.0"
 _LCD: Final = NotificationOriginatorLcdConfigurator()
 _EVENTS: Final = {"OPEN": 1, "ACKNOWLEDGED": 2, "ESCALATED": 3, "CLOSED": 4}
 _LEVELS: Final = {"info": 1, "warning": 2, "error": 3, "critical": 4}
+_MIBS: Final = (
+    "PYSNMP-MIB", "PYSNMP-USM-MIB", "__PYSNMP-USM-MIB", "PYSNMP-SOURCE-MIB", "SNMPv2-TM", "SNMP-NOTIFICATION-MIB",
+    "SNMP-VIEW-BASED-ACM-MIB", "__SNMPv2-MIB", "__SNMP-MPD-MIB", "__SNMP-USER-BASED-SM-MIB", "__SNMP-TARGET-MIB",
+)  # fmt: skip
+"""What pysnmp otherwise loads in the midst of a send."""
 _VERSION_3: Final = 3
 """SNMPv3's message processing model (RFC 3411, 5)."""
 _MAX_INTEGER: Final = 2**31 - 1
@@ -88,8 +93,9 @@ _STATUS_MISCONFIGURED: Final = frozenset({6, 16})  # noAccess, authorizationErro
 
 
 def make_engine(octets: bytes) -> hlapi.SnmpEngine:
-    """An engine of this SnmpEngineID."""
+    """An engine of this SnmpEngineID. It takes a sixth of a second, and needs no event loop yet."""
     engine = hlapi.SnmpEngine()
+    engine.get_mib_builder().load_modules(*_MIBS)
     # Given to the constructor, the id would make pysnmp count boots in a world-writable directory.
     symbol = _symbol(engine, "snmpEngineID")
     symbol.syntax = symbol.syntax.clone(octets)
@@ -134,10 +140,22 @@ async def notify(
         "sent" for a trap, "answered" for an inform.
 
     Raises:
-        SendError: an inform was refused or not answered.
-        PySnmpError: pysnmp could not send it; see `translate`.
+        SendError: an inform was refused or not answered, or pysnmp could not send it.
         TimeoutError: too late.
     """
+    try:
+        return await _notify(engine, notification, notes, address, deadline)
+    except PySnmpError as error:
+        raise translate(error) from None
+
+
+async def _notify(
+    engine: hlapi.SnmpEngine,
+    notification: Notification[SnmpConfig],
+    notes: Notes,
+    address: tuple[str, int],
+    deadline: float,
+) -> str:
     config = notification.config
     kind = hlapi.Udp6TransportTarget if ":" in address[0] else hlapi.UdpTransportTarget
     # One repetition, for the datagram that got lost; the rest of the deadline is for v3's discovery.

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from senders.kept import Kept, Opened
+from senders.registry import ALL
+from tests.unit.senders.support import loopback_settings
+
+if TYPE_CHECKING:
+    from senders.base import Sender
 
 
 class Closing:
@@ -80,3 +85,10 @@ async def test_what_is_still_being_made_is_given_up() -> None:
     assert making.cancelled()
     await opened.aclose()
     assert not closing.closed
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
+async def test_no_sender_has_a_cache_without_bounds(kind: type[Sender[Any]]) -> None:
+    sender = kind(loopback_settings(), None)  # type: ignore[arg-type]  # sends nothing
+    assert not [name for name, value in vars(sender).items() if isinstance(value, dict)]
+    await sender.aclose()

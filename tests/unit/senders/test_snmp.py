@@ -5,6 +5,7 @@ import inspect
 import os
 import re
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,14 @@ from pyasn1.codec.ber import encoder
 from pydantic import ValidationError
 from pysnmp.proto import errind
 from pysnmp.proto.api import v2c
+from pysnmp.smi.builder import MibBuilder
 
 import senders
 from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.snmp import SnmpConfig, SnmpSender, engine_id
 from senders.snmp_engine import ARC, MAX_MESSAGE, MAX_SHORT, answered, translate, variables
+from tests.unit.senders.push_support import until
 from tests.unit.senders.servers_support import free_udp_port, program, trap_daemon
 from tests.unit.senders.support import loopback_settings, notification, outcome
 
@@ -146,11 +149,43 @@ async def test_the_engines_time_goes_on() -> None:
     sending = SnmpSender(loopback_settings(), None)  # type: ignore[arg-type]  # sends no HTTP
     sent = notification(config(free_udp_port(), **PRIV))
     await sending.send(sent)
-    (engine,) = sending._engines.values()
+    (engine,) = [making.result() for making in sending._engines]
     (symbol,) = engine.get_mib_builder().import_symbols("__SNMP-FRAMEWORK-MIB", "snmpEngineTime")
     symbol.syntax = symbol.syntax.clone(5)
     await sending.send(sent)
     assert abs(int(symbol.syntax) - time.time()) < 5
+    await sending.aclose()
+
+
+async def test_mibs_are_loaded_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is read and compiled anew for each engine."""
+    where: set[str] = set()
+    load = MibBuilder.load_module
+
+    def watched(self: MibBuilder, name: str, **context: Any) -> MibBuilder:
+        where.add(threading.current_thread().name)
+        return load(self, name, **context)
+
+    monkeypatch.setattr(MibBuilder, "load_module", watched)
+    sending = SnmpSender(loopback_settings(), None)  # type: ignore[arg-type]  # sends no HTTP
+    for fields in (V2C, PRIV):
+        await sending.send(notification(config(free_udp_port(), **fields)))
+    assert where == {"tocsin-snmp_0"}
+    await sending.aclose()
+
+
+async def test_an_engine_stays_while_an_inform_waits_for_its_answer() -> None:
+    sending = SnmpSender(loopback_settings(), None)  # type: ignore[arg-type]  # sends no HTTP
+    sending._engines._most = 1
+    port = free_udp_port()
+    inform = asyncio.create_task(sending.send(notification(config(port, notification="inform", **V2C))))
+    await until(lambda: any(making.done() for making in sending._engines))
+    for community in ("one", "two"):
+        await sending.send(notification(config(port, community=community)))
+    open_ones = [making.result().transport_dispatcher is not None for making in sending._engines]
+    assert open_ones == [True, True]  # the inform's, and the last
+    inform.cancel()
+    await asyncio.wait([inform])
     await sending.aclose()
 
 
@@ -214,7 +249,7 @@ async def test_a_host_that_is_not_public_is_refused() -> None:
     result = await outcome(sending, notification(config(162, **V2C)))
     assert isinstance(result, Misconfigured)
     assert result.code == "blocked address"
-    assert not sending._engines
+    assert not list(sending._engines)
 
 
 def _indications() -> list[type[errind.ErrorIndication]]:
