@@ -9,7 +9,9 @@ https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages and ...
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -45,6 +47,10 @@ CRITICAL_CHANNEL: Final = "critical_alerts"
 """The Android notification channel that the app creates for alerts that break through silence."""
 
 
+THREADS: Final = 4
+"""For reading keys and signing; nobody waits for a far side in them."""
+
+
 class FcmSender(Sender[PushConfig]):
     """Sends alerts to one device each. Accounts and their tokens are kept by credentials."""
 
@@ -55,6 +61,7 @@ class FcmSender(Sender[PushConfig]):
         super().__init__(settings, http)
         self._own = ""
         self._accounts: Opened[str, ServiceAccount] = Opened(ServiceAccount.aclose)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tocsin-fcm")
 
     async def send(self, notification: Notification[PushConfig]) -> Receipt:
         """Make one attempt. See `Sender.send`."""
@@ -82,6 +89,7 @@ class FcmSender(Sender[PushConfig]):
     async def aclose(self) -> None:
         """Give up what is under way."""
         await self._accounts.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _post(self, account: ServiceAccount, body: bytes) -> Answer:
         url = f"{self.settings.fcm_url.rstrip('/')}/v1/projects/{account.project}/messages:send"
@@ -102,9 +110,15 @@ class FcmSender(Sender[PushConfig]):
         networks = self.settings.allowed_networks if own else None
 
         async def make() -> ServiceAccount:
-            return await asyncio.to_thread(
-                ServiceAccount.create, document, self.http, self.settings.send_deadline, networks
+            create = functools.partial(
+                ServiceAccount.create,
+                document,
+                self.http,
+                self._threads,
+                self.settings.send_deadline,
+                networks,
             )
+            return await asyncio.get_running_loop().run_in_executor(self._threads, create)
 
         key = hashlib.sha256(document.encode()).hexdigest() + ("tenant" if own else "")
         return self._accounts.open(key, make)

@@ -1,7 +1,8 @@
 """A Firebase service account: its project, and access tokens that are there before they are needed.
 
-google-auth signs and reads, in a thread because the RSA signature and its first import stall an event loop;
-our own HTTP client carries the request, so that the guard, the deadline and TOCSIN_TRUST_ENV hold for it too.
+google-auth signs and reads, in a thread because the RSA signature and its first import stall an event loop; our own
+HTTP client carries the request, so that the guard, the deadline and TOCSIN_TRUST_ENV hold for it too. No thread waits
+for the answer: google-auth is called once to say what it asks for, and once more to read what was answered.
 Facts: https://developers.google.com/identity/protocols/oauth2/service-account
 """
 
@@ -20,11 +21,12 @@ from urllib.parse import urlsplit
 from senders.deadline import now
 from senders.devices import MismatchWatch
 from senders.guard import is_allowed
-from senders.outcomes import Misconfigured, SendError, Transient
+from senders.outcomes import Misconfigured, Transient
 from senders.text import clip, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from senders.guard import Network
     from senders.http import HttpClient
@@ -59,6 +61,14 @@ class _Response:
     data: bytes
 
 
+class _WantedError(Exception):
+    """google-auth wants this request made."""
+
+    def __init__(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(method, url)
+        self.method, self.url, self.body, self.headers = method, url, body, headers
+
+
 class ServiceAccount:
     """One service account. `create` makes it; the first token is fetched with the first header.
 
@@ -83,13 +93,16 @@ class ServiceAccount:
         project: str,
         credentials: Any,
         http: HttpClient,
+        threads: Executor,
         deadline: float,
+        *,
         clock: Callable[[], float] = now,
     ) -> None:
         self.project = project
         self.watch = MismatchWatch()
         self._credentials = credentials
         self._http = http
+        self._threads = threads
         self._deadline = deadline
         self._clock = clock
         self._header = ""
@@ -101,6 +114,7 @@ class ServiceAccount:
         cls,
         document: str,
         http: HttpClient,
+        threads: Executor,
         deadline: float,
         tenants_networks: Sequence[Network] | None = None,
     ) -> ServiceAccount:
@@ -109,6 +123,7 @@ class ServiceAccount:
         Args:
             document: text of the JSON file.
             http: carries the token requests.
+            threads: where tokens are asked for and read.
             deadline: seconds for one of them.
             tenants_networks: given where the document is a tenant's, see `check_token_uri`.
 
@@ -126,7 +141,7 @@ class ServiceAccount:
             raise Misconfigured("bad credentials", "FCM: the service account names no project_id")
         if tenants_networks is not None:
             check_token_uri(str(fields.get("token_uri")), tenants_networks)
-        return cls(account.project_id, account.get_credential(), http, deadline)
+        return cls(account.project_id, account.get_credential(), http, threads, deadline)
 
     async def header(self) -> str:
         """The value of the `authorization` header to use now.
@@ -172,7 +187,7 @@ class ServiceAccount:
     async def _fetch(self) -> None:
         from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415  # as in `create`
 
-        loop = asyncio.get_running_loop()
+        answers: dict[tuple[str, str], _Response] = {}
 
         def request(
             url: str,
@@ -182,23 +197,19 @@ class ServiceAccount:
             **_: Any,
         ) -> _Response:
             """google-auth's transport, which it calls in the thread."""
-            call = self._http.post(
-                url, content=body, headers=headers or {}, method=method, timeout=self._deadline
-            )
-            answer = asyncio.run_coroutine_threadsafe(call, loop).result(self._deadline + 1)
-            said = answer.json()
-            error = said.get("error") if isinstance(said, dict) else None
-            # google-auth would try these again itself, and sleep in between.
-            if answer.status in {408, 429} or answer.status >= 500 or error in _NOT_NOW:  # noqa: PLR2004  # 5xx
-                raise Transient(f"token endpoint: {answer.code}", retry_after=answer.retry_after())
-            return _Response(answer.status, answer.headers, answer.body)
+            if (method, url) not in answers:
+                raise _WantedError(method, url, body, headers or {})
+            return answers[method, url]
 
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.to_thread(self._credentials.refresh, request)
-        except SendError:
-            raise
-        except TimeoutError:
-            raise Transient("timeout", "no answer from the token endpoint") from None
+            while True:
+                try:
+                    await loop.run_in_executor(self._threads, self._credentials.refresh, request)
+                    break
+                except _WantedError as wanted:
+                    asked = wanted
+                answers[asked.method, asked.url] = await self._ask(asked)
         except GoogleAuthError as error:
             words = clip(one_line(str(error.args[0] if error.args else error)), 200)
             raise Misconfigured(
@@ -209,3 +220,23 @@ class ServiceAccount:
         self._header = f"Bearer {self._credentials.token}"
         left = self._credentials.expiry.replace(tzinfo=UTC) - datetime.now(UTC)  # google-auth's are naive UTC
         self._ends_at = self._clock() + left.total_seconds()
+
+    async def _ask(self, wanted: _WantedError) -> _Response:
+        """What the token endpoint answers.
+
+        Raises:
+            Transient: nothing, or to ask again.
+        """
+        answer = await self._http.post(
+            wanted.url,
+            content=wanted.body,
+            headers=wanted.headers,
+            method=wanted.method,
+            timeout=self._deadline,
+        )
+        said = answer.json()
+        error = said.get("error") if isinstance(said, dict) else None
+        # google-auth would try these again itself, and sleep in between.
+        if answer.status in {408, 429} or answer.status >= 500 or error in _NOT_NOW:  # noqa: PLR2004  # 5xx
+            raise Transient(f"token endpoint: {answer.code}", retry_after=answer.retry_after())
+        return _Response(answer.status, answer.headers, answer.body)

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from senders.base import Device
 from senders.fcm import MAX_MESSAGE, MAX_TTL, FcmSender, message
 from senders.fcm_account import ServiceAccount, check_token_uri
+from senders.http import Answer
 from senders.outcomes import Misconfigured, NotConfigured, Receipt, Rejected, SendError, TargetGone, Transient
 from senders.push import FcmCredentials, PushConfig
 from tests.unit.senders.push_support import (
@@ -239,27 +242,58 @@ async def test_a_token_is_replaced_before_it_ends_without_delay(tmp_path: Path) 
         await until(lambda: len(fcm.tokens) == 2)
 
 
+class Credentials:
+    """google-auth's, of an account whose tokens are good for an hour."""
+
+    def __init__(self, token_uri: str) -> None:
+        self.token_uri, self.tokens = token_uri, 0
+
+    def refresh(self, request: Any) -> None:
+        request(url=self.token_uri, method="POST", body=b"", headers={})
+        self.tokens += 1
+        self.token = f"token-{self.tokens}"
+        self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1)
+
+
+class TokenEndpoints:
+    """An HTTP client to endpoints of which some never answer."""
+
+    async def post(self, url: str, **_: Any) -> Answer:
+        if "silent" in url:
+            await asyncio.Event().wait()
+        return Answer(200, httpx.Headers(), b"{}")
+
+
 async def test_a_wall_clock_that_is_set_back_keeps_no_token_longer() -> None:
-    class Credentials:
-        tokens = 0
-
-        def refresh(self, _: Any) -> None:
-            self.tokens += 1
-            self.token = f"token-{self.tokens}"
-            self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1)
-
     clock = 0.0
-    account = ServiceAccount("demo", Credentials(), None, 1.0, clock=lambda: clock)  # type: ignore[arg-type]  # sends nothing
-    assert await account.header() == "Bearer token-1"
-    clock += 3600 - account.EARLY - 1
-    assert await account.header() == "Bearer token-1"
-    # When it is over by the clock that nobody sets, while not a second has passed by the other
-    clock = 3600
-    assert await account.header() == "Bearer token-2"
-    assert await account.renew("Bearer token-2")
-    assert not await account.renew("Bearer token-3")
-    clock += account.MIN_INTERVAL
-    assert await account.renew("Bearer token-3")
+    with ThreadPoolExecutor(1) as threads:
+        account = ServiceAccount(
+            "demo", Credentials("prompt"), TokenEndpoints(), threads, 1, clock=lambda: clock  # type: ignore[arg-type]  # for the test
+        )  # fmt: skip
+        assert await account.header() == "Bearer token-1"
+        clock += 3600 - account.EARLY - 1
+        assert await account.header() == "Bearer token-1"
+        # When it is over by the clock that nobody sets, while not a second has passed by the other
+        clock = 3600
+        assert await account.header() == "Bearer token-2"
+        assert await account.renew("Bearer token-2")
+        assert not await account.renew("Bearer token-3")
+        clock += account.MIN_INTERVAL
+        assert await account.renew("Bearer token-3")
+
+
+async def test_token_endpoints_that_say_nothing_hold_no_thread() -> None:
+    with ThreadPoolExecutor(2) as threads:
+        accounts = [
+            ServiceAccount("demo", Credentials(uri), TokenEndpoints(), threads, 1)  # type: ignore[arg-type]  # for the test
+            for uri in ["silent"] * 3 + ["prompt"]
+        ]
+        waiting = [asyncio.create_task(account.header()) for account in accounts[:3]]
+        await asyncio.sleep(0.02)
+        assert await asyncio.wait_for(accounts[3].header(), 0.5) == "Bearer token-1"
+        for account in accounts:
+            await account.aclose()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_a_cancelled_send_does_not_take_the_token_from_the_others(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import aioapns.connection
@@ -127,13 +128,14 @@ GOOGLE = [
 @pytest.mark.parametrize("kind", GOOGLE, ids=lambda kind: kind.__name__)
 async def test_every_error_of_google_auth_is_an_outcome(kind: type[Exception]) -> None:
     error = kind("no such account")
-    async with client(ssl_context=trust()) as http:
-        account = ServiceAccount("demo-project", FailingCredentials(error), http, 1)
-        with pytest.raises(SendError) as caught:
-            await account.header()
-        assert isinstance(caught.value, Misconfigured | Transient)
-        assert "no such account" in str(caught.value)
-        await account.aclose()
+    with ThreadPoolExecutor(1) as threads:
+        async with client(ssl_context=trust()) as http:
+            account = ServiceAccount("demo-project", FailingCredentials(error), http, threads, 1)
+            with pytest.raises(SendError) as caught:
+                await account.header()
+            assert isinstance(caught.value, Misconfigured | Transient)
+            assert "no such account" in str(caught.value)
+            await account.aclose()
 
 
 WORDS: Final[dict[str, tuple[int, type[SendError]]]] = {
