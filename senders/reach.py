@@ -120,6 +120,18 @@ async def first_to_answer(found: Sequence[tuple[str, int]]) -> socket.socket:
     return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=STAGGER)
 
 
+def has_way_to(address: tuple[str, int]) -> bool:
+    """Whether this machine knows a way to a numeric address. Nothing is sent: nobody may be there."""
+    try:
+        with socket.socket(
+            socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM
+        ) as probe:
+            probe.connect(address)
+    except OSError:
+        return False
+    return True
+
+
 def unconnected(error: OSError, port: int) -> Transient:
     """The outcome for a connection that could not be made."""
     if isinstance(error, ConnectionRefusedError):

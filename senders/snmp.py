@@ -7,7 +7,9 @@ Set up:
        manager knows them. For traps the manager also needs our engine id: every receipt names it, and it
        never changes for one host, port, user and tenant. For informs the manager's own engine counts.
 
-A trap is sent, never known to be delivered: the receipt says "sent". An inform is answered, or tried again.
+A trap is sent, never known to be delivered: the receipt says "sent". An inform is answered, or tried again. Where a
+name has several addresses, an inform goes to one after the other until it is answered, and a trap to the first that
+this machine has a way to: there is no answer to judge by, and a manager with two would show every alarm twice.
 CLOSED has a notification of its own, which clears what the others raised with the same tocsinThread.
 The MIB has no title: what a channel's title_template makes begins the message.
 
@@ -21,6 +23,7 @@ import functools
 import hashlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
@@ -29,8 +32,8 @@ from senders.base import ChannelConfig, Notification, Sender
 from senders.deadline import Deadline
 from senders.kept import Opened
 from senders.notes import Notes
-from senders.outcomes import Receipt, Transient
-from senders.reach import addresses, check_host
+from senders.outcomes import Receipt, SendError, Transient
+from senders.reach import addresses, check_host, has_way_to
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -103,6 +106,19 @@ class SnmpConfig(ChannelConfig):
 _Key = tuple[SnmpConfig, str, tuple[str, int]]
 
 
+@dataclass(slots=True)
+class _Manager:
+    """One address of a channel's manager.
+
+    Attributes:
+        engine: for it alone: a shared one repeats a trap for every target it knows.
+        is_silent: whether it left the last inform unanswered.
+    """
+
+    engine: SnmpEngine
+    is_silent: bool = False
+
+
 class SnmpSender(Sender[SnmpConfig]):
     """Sends traps and informs."""
 
@@ -111,7 +127,7 @@ class SnmpSender(Sender[SnmpConfig]):
 
     def __init__(self, settings: Settings, http: HttpClient) -> None:
         super().__init__(settings, http)
-        self._engines: Opened[_Key, SnmpEngine] = Opened(_close)
+        self._engines: Opened[_Key, _Manager] = Opened(_close)
         # One, since pysnmp reads its MIBs with runpy, which is for one thread at a time.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tocsin-snmp")
 
@@ -124,27 +140,61 @@ class SnmpSender(Sender[SnmpConfig]):
             Rejected: the manager calls the notification too big or malformed.
         """
         config, deadline = notification.config, self.settings.send_deadline
-        networks = self.settings.allowed_networks
-        notes = Notes(notification)
         try:
             async with Deadline(deadline):
-                address, *_ = await addresses(config.host, config.port, socket.SOCK_DGRAM, networks)
-                key = (config, notification.tenant_id, address)
-                with self._engines.open(key, functools.partial(self._make, key)) as making:
-                    engine = await asyncio.shield(making)
-                    code = await _pysnmp().notify(engine, notification, notes, address, deadline)
+                code, notes = await self._notify(notification)
         except TimeoutError:
             raise Transient("timeout", f"no answer to the inform in {deadline:g} s") from None
         if config.version == "3" and config.notification == "trap":
             notes.add(f"engine id 0x{engine_id(config, notification.tenant_id).hex()}")
         return Receipt(code, detail=notes.detail)
 
-    async def _make(self, key: _Key) -> SnmpEngine:
-        """The engine of one channel and address: a shared one repeats a trap for every target it knows."""
+    async def _notify(self, notification: Notification[SnmpConfig]) -> tuple[str, Notes]:
+        """A trap goes to the first address, an inform to the first that answers it."""
+        config = notification.config
+        found = await addresses(config.host, config.port, socket.SOCK_DGRAM, self.settings.allowed_networks)
+        found = [address for address in found if has_way_to(address)] or found
+        keys = [(config, notification.tenant_id, address) for address in found]
+        keys.sort(key=self._is_silent)
+        # For one as much time as for two: with version 3 it is to be found out first who the manager is.
+        seconds = self.settings.send_deadline / max(2, len(keys))
+        for key in keys[:-1]:
+            notes = Notes(notification)
+            try:
+                return await self._notify_at(key, notification, notes, seconds), notes
+            except Transient as error:
+                if error.code != "timeout":
+                    raise
+        notes = Notes(notification)
+        return await self._notify_at(keys[-1], notification, notes, seconds), notes
+
+    async def _notify_at(
+        self, key: _Key, notification: Notification[SnmpConfig], notes: Notes, seconds: float
+    ) -> str:
+        with self._engines.open(key, functools.partial(self._make, key)) as making:
+            manager = await asyncio.shield(making)
+            is_silent = True
+            try:
+                code: str = await _pysnmp().notify(manager.engine, notification, notes, key[-1], seconds)
+                is_silent = False
+            except SendError as error:
+                is_silent = error.code == "timeout"
+                raise
+            finally:
+                manager.is_silent = is_silent
+            return code
+
+    def _is_silent(self, key: _Key) -> bool:
+        making = self._engines.get(key)
+        if making is None or not making.done() or making.cancelled() or making.exception() is not None:
+            return False
+        return making.result().is_silent
+
+    async def _make(self, key: _Key) -> _Manager:
         config, tenant_id, _ = key
         octets = engine_id(config, tenant_id)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: _pysnmp().make_engine(octets))
+        return _Manager(await loop.run_in_executor(self._thread, lambda: _pysnmp().make_engine(octets)))
 
     async def aclose(self) -> None:
         """Close every engine's socket."""
@@ -159,8 +209,8 @@ def _pysnmp() -> ModuleType:
     return snmp_engine
 
 
-async def _close(engine: SnmpEngine) -> None:
-    engine.close_dispatcher()
+async def _close(manager: _Manager) -> None:
+    manager.engine.close_dispatcher()
 
 
 def engine_id(config: SnmpConfig, tenant_id: str) -> bytes:

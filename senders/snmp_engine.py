@@ -125,7 +125,7 @@ async def notify(
     notification: Notification[SnmpConfig],
     notes: Notes,
     address: tuple[str, int],
-    deadline: float,
+    seconds: float,
 ) -> str:
     """Send one notification.
 
@@ -134,7 +134,7 @@ async def notify(
         notification: what to say, and in its config to whom.
         notes: learns what had to be clipped.
         address: where to, numeric.
-        deadline: seconds for all of it; an inform is repeated once, in good time before.
+        seconds: for one exchange; an inform is repeated once, half way.
 
     Returns:
         "sent" for a trap, "answered" for an inform.
@@ -144,7 +144,7 @@ async def notify(
         TimeoutError: too late.
     """
     try:
-        return await _notify(engine, notification, notes, address, deadline)
+        return await _notify(engine, notification, notes, address, seconds)
     except PySnmpError as error:
         raise translate(error) from None
 
@@ -154,12 +154,12 @@ async def _notify(
     notification: Notification[SnmpConfig],
     notes: Notes,
     address: tuple[str, int],
-    deadline: float,
+    seconds: float,
 ) -> str:
     config = notification.config
     kind = hlapi.Udp6TransportTarget if ":" in address[0] else hlapi.UdpTransportTarget
-    # One repetition, for the datagram that got lost; the rest of the deadline is for v3's discovery.
-    target = await kind.create(address, timeout=max(1, int(deadline // 4)), retries=1)
+    # One repetition, for the datagram that got lost.
+    target = await kind.create(address, timeout=max(1, int(seconds // 2)), retries=1)
     _set_clock(engine, time.time())
     # Not hlapi.send_notification: it looks every name up in a MIB, and where there is pysmi it asks the Internet.
     name = _LCD.configure(engine, _credentials(config), target, config.notification, b"")

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from pysnmp.proto.api import v2c
 from pysnmp.smi.builder import MibBuilder
 
 import senders
+from senders import snmp_engine
 from senders.notes import Notes
 from senders.outcomes import Misconfigured, Receipt, Rejected, SendError, Transient
 from senders.snmp import SnmpConfig, SnmpSender, engine_id
@@ -30,6 +32,8 @@ from tests.unit.senders.support import loopback_settings, notification, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from senders.base import Notification
 
 V2C: dict[str, Any] = {"community": "canary-c0ffee"}
 V3: dict[str, Any] = {"version": "3", "user": "alice"}
@@ -149,7 +153,7 @@ async def test_the_engines_time_goes_on() -> None:
     sending = SnmpSender(loopback_settings(), None)  # type: ignore[arg-type]  # sends no HTTP
     sent = notification(config(free_udp_port(), **PRIV))
     await sending.send(sent)
-    (engine,) = [making.result() for making in sending._engines]
+    (engine,) = [making.result().engine for making in sending._engines]
     (symbol,) = engine.get_mib_builder().import_symbols("__SNMP-FRAMEWORK-MIB", "snmpEngineTime")
     symbol.syntax = symbol.syntax.clone(5)
     await sending.send(sent)
@@ -182,11 +186,57 @@ async def test_an_engine_stays_while_an_inform_waits_for_its_answer() -> None:
     await until(lambda: any(making.done() for making in sending._engines))
     for community in ("one", "two"):
         await sending.send(notification(config(port, community=community)))
-    open_ones = [making.result().transport_dispatcher is not None for making in sending._engines]
+    open_ones = [making.result().engine.transport_dispatcher is not None for making in sending._engines]
     assert open_ones == [True, True]  # the inform's, and the last
     inform.cancel()
     await asyncio.wait([inform])
     await sending.aclose()
+
+
+@pytest.fixture
+async def two_addresses(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[SnmpSender, list[str]]]:
+    """A sender to a name with two addresses, of which the first answers nothing; and whom it notified."""
+    asked: list[str] = []
+
+    async def notify(_: Any, sent: Notification[SnmpConfig], notes: Any, address: Any, seconds: float) -> str:
+        del notes, seconds
+        asked.append(address[0])
+        if address[0] == "127.0.0.2" and sent.config.notification == "inform":
+            raise Transient("timeout")
+        if sent.severity == 0:
+            raise Rejected("TooBig")
+        return "answered"
+
+    async def look_up(_: str, port: int, *__: Any) -> list[tuple[str, int]]:
+        # To the first no machine has a way: it is broadcast, which a socket must ask for.
+        return [(address, port) for address in ("255.255.255.255", "127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(snmp_engine, "notify", notify)
+    monkeypatch.setattr(snmp_engine, "make_engine", lambda _: Mock())
+    monkeypatch.setattr("senders.snmp.addresses", look_up)
+    sending = SnmpSender(loopback_settings(), None)  # type: ignore[arg-type]  # sends no HTTP
+    yield sending, asked
+    await sending.aclose()
+
+
+async def test_an_inform_goes_to_the_next_address_and_later_begins_with_it(
+    two_addresses: tuple[SnmpSender, list[str]],
+) -> None:
+    sending, asked = two_addresses
+    inform = config(162, notification="inform", **V2C)
+    assert (await sending.send(notification(inform))).code == "answered"
+    assert asked == ["127.0.0.2", "127.0.0.1"]
+    await sending.send(notification(inform))
+    assert type(await outcome(sending, notification(inform, severity=0))) is Rejected
+    assert asked[2:] == ["127.0.0.1"] * 2
+
+
+async def test_a_trap_goes_to_the_first_address_that_there_is_a_way_to(
+    two_addresses: tuple[SnmpSender, list[str]],
+) -> None:
+    sending, asked = two_addresses
+    await sending.send(notification(config(162, **V2C)))
+    assert asked == ["127.0.0.2"]
 
 
 async def test_each_channel_gets_its_own_trap_only(sender: SnmpSender, tmp_path: Path) -> None:
