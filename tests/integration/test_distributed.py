@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from demo import report
 from demo.scenario import STEPS, TENANT, configuration
 from model.database import open_database
 from receivers import FarSide
+from tests.integration.cli.conftest import Preloaded, Tocsin
 from tests.servers.programs import free_port, wait_until
 from tests.support import alert_rules
 
@@ -52,21 +53,11 @@ def workers(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen
                 raise
 
 
-def tocsin(environment: dict[str, str], *arguments: str, stdin: str = "") -> Any:
-    """Run the command line in a process of its own; its JSON answer."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "cli", *arguments, "--json"],
-        env=environment, input=stdin, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
-
-
 def test_the_demos_day_on_rabbitmq_and_postgresql(
     postgres_url: str, rabbitmq_url: str, rabbitmq: RabbitServer, tmp_path: Path
 ) -> None:
     # Given a migrated PostgreSQL, RabbitMQ, the far side, and two worker processes
-    with FarSide() as far:
+    with FarSide() as far, closing(Preloaded()) as preloaded:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
         environment |= far.environment() | {
             "TOCSIN_DATABASE_URL": postgres_url,
@@ -76,9 +67,10 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
             "TOCSIN_METRICS_PORT": str(port := free_port()),
             "dramatiq_prom_db": str(tmp_path),
         }
-        tocsin(environment, "migrate")
+        tocsin = Tocsin(preloaded, environment, tmp_path, far)
+        tocsin("migrate")
         (tmp_path / "acme.yaml").write_text(yaml.safe_dump(configuration(far, now=datetime.now(UTC))))
-        tocsin(environment, "apply", str(tmp_path / "acme.yaml"))
+        tocsin("apply", str(tmp_path / "acme.yaml"))
         opened: Any = open_database(
             load_settings(database_url=postgres_url, secret_keys=Fernet.generate_key().decode())
         )
@@ -87,7 +79,7 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
             for step in STEPS:
                 # When a third process hands in the alerts of each step
                 step.prepare(far)
-                answer = tocsin(environment, "send", "-", "--tenant", TENANT, stdin=json.dumps(step.alerts))
+                answer = tocsin.json("send", "-", "--tenant", TENANT, text=json.dumps(step.alerts))
                 assert answer["duplicates"] == step.duplicates
                 wait_until(report.is_settled, 30, step.title, describe=log.read_text)
 
@@ -122,7 +114,7 @@ def test_the_demos_day_on_rabbitmq_and_postgresql(
             } <= set(metrics)
             # And they have all that the alert rules for operators speak of
             assert alert_rules.lacking(exposition) == {}
-            status = tocsin(environment, "status", "--tenant", TENANT)
+            status = tocsin.json("status", "--tenant", TENANT)
             assert status["dead_letters"] == dict.fromkeys(
                 (
                     "tocsin.match",
