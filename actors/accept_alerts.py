@@ -8,6 +8,7 @@ queue's dead letters with its reason, and never tried again.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dramatiq
@@ -53,7 +54,7 @@ def _database_is_away(_retries: int, error: BaseException) -> bool:
 
 
 class ComeAgainError(Exception):
-    """Messages that were worked on together come again, each alone. Its cause says why."""
+    """Of messages that were worked on together those that have not ended come again, each alone. Its cause says why."""
 
 
 class _Given(NamedTuple):
@@ -81,30 +82,43 @@ def accept_alerts(alerts: Any, tenant_id: Any = "default") -> None:
     """
     message: Any = CurrentMessage.get_current_message()
     if not isinstance(message, Together):
-        _accept([_Given(message, alerts, tenant_id)])
+        _accept([_Given(message, alerts, tenant_id)], [])
         return
     try:
-        _accept([_Given(part, *part.args) for part in message.parts])
+        _accept([_Given(part, *part.args) for part in message.parts], message.ended)
     except (Exception, TimeLimitExceeded) as error:
-        # Retries knows one message, and these are several. What of them was accepted will be a duplicate.
+        # Retries knows one message, and these are several.
         raise ComeAgainError from error
 
 
-def _accept(given: Sequence[_Given]) -> None:
-    outcomes = accept_all([HandedIn(each.tenant_id, each.read) for each in given])
-    for outcome in outcomes:
-        if isinstance(outcome, Exception) and not isinstance(outcome, InvalidInput):
-            raise outcome
-    for each, outcome in zip(given, outcomes, strict=True):
-        if isinstance(outcome, InvalidInput):
-            _refuse(each.message, outcome)
-        elif isinstance(outcome, Accepted):
+def _accept(given: Sequence[_Given], ended: list[Any]) -> None:
+    """Accept or refuse each, and say of which that is done: what is refused was counted, and has its dead letter."""
+    readable: list[tuple[_Given, HandedIn]] = []
+    for each in given:
+        try:
+            alerts = each.read()
+        except InvalidInput as error:
+            _refuse(each.message, error)
+            ended.append(each.message)
+        else:
+            readable.append((each, HandedIn(each.tenant_id, partial(list, alerts))))
+    failed: Exception | None = None
+    for (each, _), outcome in zip(readable, accept_all([one for _, one in readable]), strict=True):
+        if isinstance(outcome, Accepted):
             log.info(
                 "alerts_accepted",
                 tenant=each.tenant_id,
                 accepted=outcome.accepted,
                 duplicates=outcome.duplicates,
             )
+        elif isinstance(outcome, InvalidInput):
+            _refuse(each.message, outcome)
+        else:
+            failed = failed or outcome
+            continue
+        ended.append(each.message)
+    if failed is not None:
+        raise failed
 
 
 def _refuse(message: Any, error: InvalidInput) -> None:

@@ -11,7 +11,7 @@ from dramatiq.brokers.stub import StubBroker, _StubConsumer
 from dramatiq.common import dq_name
 from dramatiq.errors import QueueNotFound
 
-from actors.together import parts_of
+from actors.together import has_ended, parts_of
 
 if TYPE_CHECKING:
     from dramatiq import Consumer, MessageProxy
@@ -61,7 +61,8 @@ class _Consumer(_StubConsumer):
             return
         for part in parts:
             # One of them may be to blame. Each comes again, alone, and is judged by itself.
-            self.queue.put(part.copy(options={"redelivered": True}).encode())
+            if not has_ended(message, part):
+                self.queue.put(part.copy(options={"redelivered": True}).encode())
             super().ack(part)  # type: ignore[no-untyped-call]  # as above
 
 

@@ -18,7 +18,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from actors.handing import TABLES
 from actors.roads import ACCEPT, LONGEST_DELAYED_MESSAGE, MATCH
-from actors.together import parts_of
+from actors.together import has_ended, parts_of
 from config.logging import get_logger
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ class _Consumer(_RabbitmqConsumer):
         for part in parts:
             if part.consumer is not self:
                 continue
-            if len(parts) > 1:
+            if has_ended(message, part):
+                self._ack(part)
+            elif len(parts) > 1:
                 # One of them may be to blame. Each comes again, alone, and is judged by itself.
                 self._give_back(part)
             else:

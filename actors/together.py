@@ -28,6 +28,7 @@ class Together(MessageProxy):
 
     Attributes:
         parts: what is acknowledged, or given back, in its stead.
+        ended: those of them whose step is done with them, so that they do not come again if it fails with the others.
     """
 
     def __init__(self, parts: Sequence[MessageProxy]) -> None:
@@ -36,11 +37,17 @@ class Together(MessageProxy):
             message = message.copy(args=([each for part in parts for each in part.args[0]],))
         super().__init__(message)
         self.parts = tuple(parts)
+        self.ended: list[MessageProxy] = []
 
 
 def parts_of(message: MessageProxy) -> tuple[MessageProxy, ...]:
     """The messages that came from the broker."""
     return message.parts if isinstance(message, Together) else (message,)
+
+
+def has_ended(message: MessageProxy, part: MessageProxy) -> bool:
+    """Whether a part of a message that failed is to be acknowledged nevertheless."""
+    return isinstance(message, Together) and any(part is each for each in message.ended)
 
 
 def joins(message: MessageProxy) -> tuple[str, str, str] | None:

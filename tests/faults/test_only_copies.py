@@ -15,6 +15,7 @@ from dramatiq.middleware import Retries
 
 from actors.rabbitmq import ConfirmingRabbitmqBroker
 from actors.roads import LONGEST_DELAYED_MESSAGE
+from actors.together import Together
 from tests.servers.programs import wait_until
 
 PAUSE = timedelta(minutes=1)
@@ -111,4 +112,24 @@ def test_who_acknowledges_on_a_connection_that_is_gone_does_not_wait(rabbitmq_ur
     following: Any = broker.consume("tocsin.test", prefetch=2, timeout=5000)
     assert sorted(next(following).args[0] for _ in range(2)) == [0, 1]
     following.close()
+    broker.close()
+
+
+def test_of_what_went_together_and_failed_only_that_comes_again_which_has_not_ended(
+    rabbitmq_url: str,
+) -> None:
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+    broker.declare_queue("tocsin.test", ensure=True)
+    for number in range(3):
+        broker.enqueue(Message("tocsin.test", "accept_alerts", ({"alert_id": number},), {}, {}))
+    # Given three messages that are worked on together, and one of them ends before the step fails
+    consumer: Any = broker.consume("tocsin.test", prefetch=3, timeout=5000)
+    together = Together([next(consumer) for _ in range(3)])
+    together.ended.append(together.parts[1])
+    # When they are given back, then the two others come again
+    consumer.nack(together)
+    assert sorted(next(consumer).args[0]["alert_id"] for _ in range(2)) == [0, 2]
+    wait_until(lambda: broker.waiting("tocsin.test") == 0, 10, "an empty queue")
+    consumer.close()
+    assert broker.dead_letters("tocsin.test") == 0
     broker.close()

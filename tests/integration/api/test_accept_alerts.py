@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,21 +21,23 @@ from dramatiq.worker import _WorkerMiddleware
 from peewee import OperationalError, ProgrammingError
 
 import actors
-from actors import accept_alerts
+from actors import accept_alerts, accepting, intake
 from actors.accept_alerts import _publish_dead
 from actors.broker import runtime
 from actors.memory import MemoryBroker
 from actors.rabbitmq import ConfirmingRabbitmqBroker
 from actors.roads import ACCEPT
 from config import load_settings
+from config.metrics import metrics
 from model.database import connection, tuples
 from model.tables import Alert, Tenant
 from tests.servers.programs import wait_until
 from tests.support.database import KEY, open_test_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from actors.intake import Accepted, Call
     from tests.servers import RabbitServer
 
 ROOT = Path(__file__).parents[3]
@@ -125,6 +128,44 @@ def test_what_can_never_be_accepted_is_dead_with_its_reason(arguments: tuple[Any
     assert (letter.message_id, letter.args) == (sent.message_id, sent.args)
     assert "retries" not in letter.options
     assert stored() == []
+
+
+def counted() -> dict[str, float]:
+    outcomes = ("accepted", "duplicate", "rejected")
+    return {each: metrics().alerts.labels(each)._value.get() for each in outcomes}
+
+
+def test_of_several_that_go_together_only_those_come_again_that_must(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that is busy, and messages that came meanwhile: a good one, a wrong one, and one that fails
+    opened, tries = threading.Event(), list[list[str]]()
+
+    def accept(calls: Sequence[Call]) -> list[Accepted]:
+        opened.wait(SECONDS)
+        tries.append([alert.key for call in calls for alert in call.alerts])
+        if "fails" in tries[-1]:
+            raise LookupError("nobody can accept this")
+        return intake.accept(calls)
+
+    monkeypatch.setattr(accepting, "accept", accept)
+    accept_alerts.send({"alert_id": "first"})
+    wait_until(lambda: worker.work_queue.qsize() < worker.work_queue.unfinished_tasks, SECONDS, "work")
+    before, letters = counted(), len(dead())
+    for alert in ({"alert_id": 1}, {"severity": 1}, {"alert_id": "fails"}):
+        accept_alerts.send(alert)
+    wait_until(lambda: worker.work_queue.qsize() == 3, SECONDS, "three that wait")
+    # When they are worked on together
+    opened.set()
+    # Then the one that failed comes again, alone, and the others have ended
+    wait_until(lambda: len(dead()) == letters + 2, SECONDS, "the dead letters")
+    assert tries == [["first"], ["1", "fails"], ["1"], ["fails"], ["fails"]]
+    assert [letter.options.get("reason") for letter in dead()[letters:]] == ["alert_id: required", None]
+    assert {name: value - before[name] for name, value in counted().items()} == {
+        "accepted": 2,
+        "duplicate": 0,
+        "rejected": 1,
+    }
 
 
 def producer_example() -> str:
