@@ -131,8 +131,9 @@ def accept(calls: Sequence[Call]) -> list[Accepted]:
 def _insert(calls: Sequence[Call]) -> list[_New]:
     entries = [(number, call.tenant_id, alert) for number, call in enumerate(calls) for alert in call.alerts]
     # In one order, whatever the callers': two that have alerts in common would wait for each other. One alert's events
-    # stay as they are.
+    # stay as they are, and have the database find that order for them.
     entries.sort(key=lambda entry: (entry[1], entry[2].key))
+    has_several = len({(tenant_id, alert.key) for _, tenant_id, alert in entries}) < len(entries)
     with transaction():
         for call in calls:
             if not call.alerts:  # nothing else would find that there is no such tenant
@@ -150,11 +151,17 @@ def _insert(calls: Sequence[Call]) -> list[_New]:
             for _, tenant_id, alert in entries
         ]
         names = ("tenant_id", "alert_id", "event_type")
-        inserted = bulk.insert(Alert, rows, ignore_conflicts=True, returning=["id", *names])
+        inserted = bulk.insert(
+            Alert,
+            rows,
+            ignore_conflicts=True,
+            returning=["id", *names],
+            locking_by=names if has_several else (),
+        )
     first: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
     for (number, _, _), row in zip(entries, rows, strict=True):
         first.setdefault(tuple(row[name] for name in names), (number, row["payload"]))
-    found = [(row[0], *first[tuple(row[1:])]) for row in inserted]
+    found = [(row[0], *first[tuple(row[1:])]) for row in sorted(inserted)]
     return [_New(id_, number, is_critical(runtime.settings, payload)) for id_, number, payload in found]
 
 

@@ -151,7 +151,12 @@ def _column_types(model: type[Model], names: Iterable[str]) -> dict[str, str]:
 
 
 def insert(
-    model: type[Model], rows: Sequence[Row], *, ignore_conflicts: bool = False, returning: Sequence[str] = ()
+    model: type[Model],
+    rows: Sequence[Row],
+    *,
+    ignore_conflicts: bool = False,
+    returning: Sequence[str] = (),
+    locking_by: Sequence[str] = (),
 ) -> list[tuple[Any, ...]]:
     """Insert rows, in their order, in one statement.
 
@@ -160,6 +165,8 @@ def insert(
         rows: values by column name, the same columns in each. What is left out takes the field's default.
         ignore_conflicts: skip a row that a unique index already holds.
         returning: columns of the rows that were really inserted.
+        locking_by: the text columns of a unique index, in whose order PostgreSQL is to insert the rows, while their ids
+            are given out in the rows' own: for rows that two may insert at the same time, each in an order of its own.
     """
     if not rows:
         return []
@@ -174,7 +181,13 @@ def insert(
     columns = ", ".join(names)
     source, params = rows_source(model, filled)
     # SQLite needs the WHERE to tell the conflict clause from a join's ON.
-    sql = f"INSERT INTO {meta.table_name} ({columns}) SELECT {columns} FROM {source} WHERE true"  # noqa: S608  # names are ours
+    order = ""
+    if locking_by and not is_sqlite():  # whose writers are alone
+        columns = f"id, {columns}"
+        # Within, so that it comes before the sort. By its bytes, as Python sorts, and not by the database's language.
+        source = f"(SELECT nextval(pg_get_serial_sequence('{meta.table_name}', 'id')) AS id, r.* FROM {source}) AS r"  # noqa: S608  # as below
+        order = " ORDER BY " + ", ".join([*(f'{name} COLLATE "C"' for name in locking_by), "id"])
+    sql = f"INSERT INTO {meta.table_name} ({columns}) SELECT {columns} FROM {source} WHERE true{order}"  # noqa: S608  # names are ours
     if ignore_conflicts:
         sql += " ON CONFLICT DO NOTHING"
     if returning:

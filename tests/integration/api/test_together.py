@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +12,9 @@ from peewee import DataError, OperationalError
 
 from actors import accepting, intake
 from actors.accepting import HandedIn, accept_all
-from actors.intake import Accepted, parse_alerts
+from actors.intake import Accepted, dispatch_alerts, parse_alerts
 from model.alert import parse_alert
-from model.database import connection, database, tuples
+from model.database import connection, database, is_sqlite, tuples
 from model.problems import InvalidInput
 from model.tables import Alert, Tenant
 
@@ -166,6 +167,37 @@ def test_a_database_that_is_away_is_asked_once_by_those_who_look_before_they_han
     found = accept_all([brings("\0"), brings(1), HandedIn("acme", look), HandedIn("acme", look)])
     assert counts(found) == [InvalidInput, *[OperationalError] * 3]
     assert (asked, transactions) == ([1], [])
+
+
+@pytest.mark.usefixtures("api")
+def test_two_with_the_same_events_of_an_alert_in_another_order_do_not_wait_for_each_other() -> None:
+    # Given a database that takes its time for each event
+    if not is_sqlite():
+        slowly = "BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END"
+        with connection():
+            database.execute_sql(f"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS '{slowly}'")
+            database.execute_sql(
+                "CREATE TRIGGER slow BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION slow()"
+            )
+    events = ["OPEN", "ACKNOWLEDGED", "CLOSED"]
+    start = Barrier(2)
+
+    def hand_in(order: list[str]) -> list[int]:
+        start.wait()
+        given = [{"alert_id": 1, "event_type": each} for each in order]
+        return list(dispatch_alerts(given, tenant_id="acme").ids)
+
+    # When two accept the same events, in opposite orders
+    with ThreadPoolExecutor(2) as pool:
+        orders = [events, events[::-1]]
+        found = list(pool.map(hand_in, orders))
+    # Then each event is accepted once, and in the order in which its caller gave them
+    with connection():
+        rows = dict(tuples(Alert.select(Alert.id, Alert.event_type).where(Alert.alert_id == "1")))
+    assert sorted(rows.values()) == sorted(events)
+    for ids, order in zip(found, orders, strict=True):
+        assert ids == sorted(ids)
+        assert [rows[each] for each in ids] == [each for each in order if each in {rows[n] for n in ids}]
 
 
 def test_many_callers_at_once_each_have_their_own_answer(api: Api, transactions: list[int]) -> None:
