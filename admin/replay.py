@@ -33,7 +33,7 @@ from model.tables import NO_DEVICE, Channel, Delivery, Device, Job
 from senders.registry import sender_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from config import Settings
@@ -89,7 +89,15 @@ class Replayed:
 
 
 def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 10_000) -> Replayed:
-    """Send FAILED and EXPIRED deliveries again, oldest first.
+    """Send FAILED and EXPIRED deliveries again, oldest first: all of `replaying`, at once."""
+    *_, done = replaying(tenant_id, wanted, settings=settings, limit=limit)
+    return done
+
+
+def replaying(
+    tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 10_000
+) -> Iterator[Replayed]:
+    """The same in steps, each a transaction of its own: who shares a thread with others lets them go in between.
 
     Args:
         tenant_id: whose.
@@ -97,6 +105,9 @@ def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 1
         settings: for the new deadlines.
         limit: how many to send, at most. Those that cannot go are passed over, however many they are: each is looked at
             once, in the order of ids.
+
+    Yields:
+        What has been replayed so far: after each step the same object.
 
     Raises:
         LookupError: there is no such channel or reason.
@@ -121,7 +132,7 @@ def replay(tenant_id: str, wanted: Filter, *, settings: Settings, limit: int = 1
         if after is not None and is_sqlite():
             # As in admin.prune: who waits for the lock would find it taken again each time.
             time.sleep(took)
-    return done
+        yield done
 
 
 def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], int | None]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from fastapi.routing import APIRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -31,7 +31,7 @@ T = TypeVar("T")
 #: Threads of intake: they look at its keys, commit and publish. One at a time does it for all who come together
 #: (api.gather); the others are there for while that one waits for the database or the broker.
 INTAKE = 10
-#: Whatever else publishes: replays, and messages from the console.
+#: Whatever else publishes: replays, which take turns, and messages from the console.
 PUBLISHERS = 2
 #: Probes and metrics, which anybody may ask for.
 PROBES = 2
@@ -133,6 +133,28 @@ def take_turns(request: Request, size: int) -> None:
 def turn() -> AbstractAsyncContextManager[None]:
     """What the work of this request waits for before it takes a thread."""
     return _turn.get(nullcontext())
+
+
+async def publishing_in_turns(request: Request, steps: Iterator[T]) -> T:
+    """Run what publishes step by step, and other calls between them: of threads that all share, nobody keeps one.
+
+    Args:
+        steps: as many as it likes, one at least, in whichever thread.
+
+    Returns:
+        What the last step gave.
+    """
+    found: list[T] = []
+
+    def step() -> bool:
+        for each in steps:
+            found[:] = [each]
+            return True
+        return False
+
+    while await publishing(request, step):
+        pass
+    return found[0]
 
 
 async def _run(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:

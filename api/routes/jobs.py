@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from admin.replay import Filter, replay
+from admin.replay import Filter, Replayed, replaying
 from api import examples, pages
 from api.auth import Administrator, Reader  # noqa: TC001  # FastAPI reads it at run time
 from api.body import JsonBody  # noqa: TC001  # as above
@@ -15,7 +15,7 @@ from api.cursors import Cursor, Limit  # noqa: TC001  # as above
 from api.describe import KEYED, WITH_BODY, answer, body, problems
 from api.parameters import LongId, QueryLongId, QueryShortId, QueryWord  # noqa: TC001  # as above
 from api.responses import Json
-from api.work import Call, publishing
+from api.work import Call, publishing_in_turns
 from model.database import connection
 from model.moments import Moment
 from model.problems import InvalidInput, Problem, problems_of
@@ -24,6 +24,8 @@ from model.states import DeliveryState, JobState, Reason  # as above
 from model.tables import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from api.body import Body
 
 router = APIRouter(tags=["jobs"], route_class=Call)
@@ -102,18 +104,12 @@ def list_deliveries(
 async def replay_job(request: Request, caller: Administrator, job_id: LongId) -> Json:
     """Send a job's failed and expired deliveries again, 10,000 at once; `more` says of others. Role: admin."""
 
-    def run() -> dict[str, Any]:
+    def steps() -> Iterator[Replayed]:
         with connection():
             job = _job(caller.tenant_id, job_id)
-        return _replay(request, caller.tenant_id, Filter(job_id=job.id))
+        yield from replaying(caller.tenant_id, Filter(job_id=job.id), settings=request.app.state.settings)
 
-    return Json(await publishing(request, run))
-
-
-def _replay(request: Request, tenant_id: str, wanted: Filter) -> dict[str, Any]:
-    document = replay(tenant_id, wanted, settings=request.app.state.settings).document()
-    # orjson takes no enumeration for a key.
-    return document | {"skipped": {str(reason): number for reason, number in document["skipped"].items()}}
+    return Json((await publishing_in_turns(request, steps())).document())
 
 
 def _channel(value: Any) -> Any:
@@ -150,10 +146,10 @@ async def replay_by_filter(request: Request, caller: Administrator, given: JsonB
     At most 10,000 deliveries at once; while the answer says `more`, call it again.
     """
 
-    def run() -> dict[str, Any]:
-        return _replay(request, caller.tenant_id, _wanted(given))
+    def steps() -> Iterator[Replayed]:
+        yield from replaying(caller.tenant_id, _wanted(given), settings=request.app.state.settings)
 
-    return Json(await publishing(request, run))
+    return Json((await publishing_in_turns(request, steps())).document())
 
 
 def _wanted(given: Body) -> Filter:

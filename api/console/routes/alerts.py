@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response  # noqa: TC002  # FastAPI reads it at run time
 
-from admin.replay import Filter, Replayed, replay
+from admin.replay import Filter, Replayed, replaying
 from api.console import lists
 from api.console.message import message_of
 from api.console.page import Page, render, see
 from api.console.session import Admin, Posted, Viewer  # noqa: TC001  # FastAPI reads it at run time
 from api.cursors import Cursor  # noqa: TC001  # as above
 from api.parameters import LongId, QueryLongId  # noqa: TC001  # as above
-from api.work import publishing
+from api.work import publishing_in_turns
 from model.alert import MAX_INTEGER
 from model.database import connection
 from model.results import totals
 from model.states import EventType, JobState, Reason
 from model.tables import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 
@@ -151,11 +154,11 @@ def job(
 async def replay_job(request: Request, session: Admin, _form: Posted, job_id: LongId) -> Response:
     """Send what failed or expired again, and say what stays as it is, and why."""
 
-    def run() -> Replayed:
+    def steps() -> Iterator[Replayed]:
         with connection():
             lists.job(session.tenant_id, job_id)
-            return replay(session.tenant_id, Filter(job_id=job_id), settings=request.app.state.settings)
+        yield from replaying(session.tenant_id, Filter(job_id=job_id), settings=request.app.state.settings)
 
-    done = await publishing(request, run)
+    done = await publishing_in_turns(request, steps())
     skipped = [f"{why}:{how_many}" for why, how_many in done.skipped.items()]
     return see(f"/jobs/{job_id}", replayed=done.deliveries, skipped=skipped, more=done.more or None)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response  # noqa: TC002  # FastAPI reads it at run time
 
-from admin.replay import Filter, replay
+from admin.replay import Filter, Replayed, replaying
 from api.console import lists
 from api.console.page import Page, render, see
 from api.console.routes.alerts import number
 from api.console.session import Admin, Posted, Viewer  # noqa: TC001  # FastAPI reads it at run time
 from api.cursors import Cursor  # noqa: TC001  # as above
 from api.parameters import QueryLongId  # noqa: TC001  # as above
-from api.work import publishing
+from api.work import publishing_in_turns
 from model.database import connection, utcnow
 from model.states import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 
@@ -84,17 +87,16 @@ async def replay_dead(request: Request, session: Admin, form: Posted) -> Respons
     """Send again what the filters choose."""
     chosen = _chosen(form.get("channel"), form.get("reason"), form.get("hours"))
 
-    def run() -> Any:
+    def steps() -> Iterator[Replayed]:
         hours = _hours(chosen)
         wanted = Filter(
             channel=chosen["channel"],
             reason=chosen["reason"] or None,
             since=None if hours is None else utcnow() - timedelta(hours=hours),
         )
-        with connection():
-            return replay(session.tenant_id, wanted, settings=request.app.state.settings)
+        yield from replaying(session.tenant_id, wanted, settings=request.app.state.settings)
 
-    done = await publishing(request, run)
+    done = await publishing_in_turns(request, steps())
     # Zero is no id, and the query takes ids: what was not there is not told.
     return see(
         "/dead", channel=chosen["channel"], reason=chosen["reason"], hours=chosen["hours"],

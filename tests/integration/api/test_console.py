@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from admin.replay import replay
+from admin.replay import replaying
 from api.console import figures, lists
 from api.console.session import COOKIE
 from model.database import connection, utcnow
@@ -64,7 +64,7 @@ def test_a_replay_that_its_limit_ended_says_that_there_is_more(
 ) -> None:
     # Given three jobs that failed, and replays that send one delivery at a time
     for module in ("api.console.routes.dead", "api.routes.jobs"):
-        monkeypatch.setattr(f"{module}.replay", partial(replay, limit=1))
+        monkeypatch.setattr(f"{module}.replaying", partial(replaying, limit=1))
     channel = sqlite_api.ids["channel"]
     ended: dict[str, Any] = {"state": "FAILED", "finished_at": utcnow()}
     with connection():

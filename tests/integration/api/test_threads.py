@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from admin import replay
 from api import body, pages, work
 from api.console import lists
 from api.middleware import RequestContext
@@ -96,6 +97,37 @@ def test_whatever_is_slow_keeps_no_other_kind_of_call_waiting(
             finally:
                 released.set()
             assert {each.result().status_code for each in under_way} == {200}, kind
+
+
+def test_one_tenant_s_long_replays_let_others_have_their_turn(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given as many replays as there are threads, of a tenant with more failed deliveries than anybody has time for
+    select, over = replay._select, threading.Event()
+    begun, deadline = threading.Semaphore(0), time.monotonic() + SOON
+
+    def endless(tenant_id: str, wanted: replay.Filter, *, after: int) -> Any:
+        if tenant_id == "other" or over.is_set() or time.monotonic() > deadline:
+            return select(tenant_id, wanted, after=after)
+        begun.release()
+        return [], after
+
+    monkeypatch.setattr(replay, "_select", endless)
+
+    def ask(tenant: str) -> httpx.Response:
+        return sqlite_api.call("POST", "/v1/replay", tenant=tenant, json={"reason": "exhausted"})
+
+    with ThreadPoolExecutor(work.PUBLISHERS) as callers:
+        under_way = [callers.submit(ask, "acme") for _ in range(work.PUBLISHERS)]
+        for _ in under_way:
+            assert begun.acquire(timeout=SOON)
+        # When another one replays, then it is answered while they go on
+        answer = ask("other")
+        assert time.monotonic() < deadline
+        over.set()
+    assert answer.json() == {"deliveries": 0, "jobs": 0, "skipped": {}, "more": False}
+    # And theirs send each delivery once
+    assert sum(each.result().json()["deliveries"] for each in under_way) == 1
 
 
 @pytest.mark.alone("an answer within two seconds, beside thirty calls")
