@@ -41,8 +41,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 AXE = HERE / "node_modules/axe-core/axe.min.js"
 
-#: Seconds until what must happen must have happened.
-PATIENCE = 15
+#: Seconds until what must happen must have happened, and a server must have started or ended: on a slow machine, beside
+#: other tests.
+PATIENCE, SLOWLY = 30, 60
 
 
 def lacking(what: str, remedy: str) -> None:
@@ -79,7 +80,7 @@ class Console:
     def api(self, method: str, path: str, body: Any = None, *, key: str = "admin") -> Any:
         """A call of the HTTP API; its answer."""
         headers = {"Authorization": f"Bearer {self.keys[key]}"}
-        answer = httpx.request(method, self.url + path, json=body, headers=headers)
+        answer = httpx.request(method, self.url + path, json=body, headers=headers, timeout=PATIENCE)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
@@ -127,20 +128,27 @@ def serving(
         )
     url = f"http://127.0.0.1:{port}"
 
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"{url}/healthz").is_success
-        except httpx.TransportError:
-            return False
+    # One for all looks: to make one takes a while of the processors that the server starts with.
+    with httpx.Client() as client:
 
+        def answers() -> bool:
+            assert process.poll() is None, log.read_text()
+            try:
+                return client.get(f"{url}/healthz").is_success
+            except httpx.TransportError:
+                return False
+
+        try:
+            until(answers, "the server answers", SLOWLY)
+        except BaseException:
+            process.kill()
+            raise
     try:
-        until(answers, "the server answers", 30)
         yield url, process, log
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(SLOWLY)
         finally:
             process.kill()
 
@@ -169,7 +177,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
             for step in STEPS:
                 step.prepare(far)
                 found.api("POST", "/v1/alerts", list(step.alerts), key="ingest")
-            until(lambda: not _unsettled(found), "the demo's alerts are settled", 30)
+            until(lambda: not _unsettled(found), "the demo's alerts are settled", SLOWLY)
             yield found
             failed = [line for line in log.read_text().splitlines() if "request_failed" in line]
             assert failed == []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
+import pytest
 
 from admin.keys import create_key
 from api.console.live import STREAMS
@@ -22,20 +23,37 @@ if TYPE_CHECKING:
     from tests.servers import PostgresServer
 
 
+class Own(NamedTuple):
+    """A server that a test may do anything to."""
+
+    console: Console
+    process: subprocess.Popen[bytes]
+
+    @contextmanager
+    def signed_in(self, window: Window) -> Iterator[Window]:
+        """The window, signed in on it."""
+        own = Window(window.driver, self.console)
+        own.sign_in()
+        yield own
+        own.open("/healthz")  # ends streams
+
+
 @contextmanager
-def _own_server(
-    window: Window, database: str, directory: Path
-) -> Iterator[tuple[Window, subprocess.Popen[bytes]]]:
-    """The window, signed in on a server of the test's own; and its process."""
+def _own_server(console: Console, database: str, directory: Path) -> Iterator[Own]:
     with open_test_database(database):
         keys = {"admin": create_key("acme", "admin")[1]}
     keys["ingest"] = keys["admin"]
     environment = {"TOCSIN_DATABASE_URL": database, "TOCSIN_SECRET_KEYS": KEY}
     with serving(directory, environment) as (address, process, _):
-        own = Window(window.driver, Console(address, keys, window.console.far, database))
-        own.sign_in()
-        yield own, process
-        own.open("/healthz")  # ends streams
+        yield Own(Console(address, keys, console.far, database), process)
+
+
+@pytest.fixture(scope="module")
+def own_server(console: Console, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    """One on SQLite for several tests, which leave it running: to start it takes longer than they do."""
+    directory = tmp_path_factory.mktemp("own")
+    with _own_server(console, f"sqlite:///{directory / 'own.db'}", directory) as own:
+        yield own
 
 
 def test_a_page_never_takes_over_what_is_another_session_s(window: Window, console: Console) -> None:
@@ -96,7 +114,7 @@ def test_the_sign_says_that_a_page_does_not_live_while_the_database_is_away(
 ) -> None:
     window.expected = ["503"]
     # Given a page that lives.
-    with _own_server(window, postgres_url, tmp_path) as (own, _):
+    with _own_server(window.console, postgres_url, tmp_path) as server, server.signed_in(window) as own:
         own.open("/alerts")
         own.wait_text("Live", "#live-sign")
         own.run("window.untouched = true")
@@ -113,27 +131,27 @@ def test_the_sign_says_that_a_page_does_not_live_while_the_database_is_away(
         assert own.run("return window.untouched") is True
 
 
-def test_a_look_that_gets_no_answer_ends_and_the_next_one_comes(window: Window, tmp_path: Path) -> None:
+def test_a_look_that_gets_no_answer_ends_and_the_next_one_comes(window: Window, own_server: Own) -> None:
     # Given a page whose looks have half a second.
-    with _own_server(window, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as (own, process):
+    with own_server.signed_in(window) as own:
         own.open("/alerts")
         own.wait_text("Live", "#live-sign")
         own.run("const whole = AbortSignal.timeout; AbortSignal.timeout = () => whole.call(AbortSignal, 500)")
         try:
             # When the server stands still as the page looks.
-            process.send_signal(signal.SIGSTOP)
+            own_server.process.send_signal(signal.SIGSTOP)
             own.run("refresh()")
             own.wait_text("No connection", "#live-sign")
         finally:
-            process.send_signal(signal.SIGCONT)
+            own_server.process.send_signal(signal.SIGCONT)
         # Then it looks again by itself.
         own.wait(lambda: own.text("#live-sign") == "Live", "the sign tells")
 
 
-def test_a_stream_that_was_refused_is_asked_for_again_within_seconds(window: Window, tmp_path: Path) -> None:
+def test_a_stream_that_was_refused_is_asked_for_again_within_seconds(window: Window, own_server: Own) -> None:
     window.expected = ["503"]
     with (
-        _own_server(window, f"sqlite:///{tmp_path / 'own.db'}", tmp_path) as (own, _),
+        own_server.signed_in(window) as own,
         own.console.visitor() as visitor,
         ExitStack() as streams,
     ):
