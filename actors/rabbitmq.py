@@ -116,7 +116,22 @@ class _Consumer(_RabbitmqConsumer):
                 self.nack(message)  # to the dead letters
                 return None
             _keep_in_bounds(message)
+            if self._put_off(message):
+                return None
         return message
+
+    def _put_off(self, message: Any) -> bool:
+        """Move what is to wait to where messages wait. Here it would keep one of our few places from what is due."""
+        due = message.options.get("eta")
+        now = current_millis()
+        if self.queue_name == dq_name(self.queue_name) or not (isinstance(due, (int, float)) and due > now):
+            return False
+        try:
+            self.broker.enqueue(message, delay=int(due) - now)
+        except (ConnectionClosed, pika.exceptions.AMQPError):
+            return False  # it waits here
+        self.ack(message)
+        return True
 
     def ack(self, message: Any) -> None:
         for part in parts_of(message):

@@ -94,6 +94,29 @@ def test_what_a_machine_whose_clock_is_ahead_puts_off_waits_as_long_as_any(
     broker.close()
 
 
+def test_what_a_producer_puts_off_itself_takes_no_place_of_what_is_due(rabbitmq_url: str) -> None:
+    broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
+    broker.declare_queue("tocsin.test", ensure=True)
+    # Given a message in the queue itself that is to wait, and one behind it
+    due = current_millis() + int(PAUSE.total_seconds() * 1000)
+    for number, options in enumerate(({"eta": due}, {})):
+        broker.enqueue(Message("tocsin.test", "accept_alerts", ({"alert_id": number},), {}, options))
+    # When a consumer takes one at a time
+    consumer: Any = broker.consume("tocsin.test", prefetch=1, timeout=5000)
+    found = [next(consumer) for _ in range(2)]
+    # Then it has the second one, and the first waits its time where all wait
+    assert found[0] is None
+    assert found[1].args == ({"alert_id": 1},)
+    delayed: Any = broker.consume("tocsin.test.DQ", prefetch=1, timeout=5000)
+    message = next(delayed)
+    assert message.args == ({"alert_id": 0},)
+    assert message.message_id != found[1].message_id
+    assert abs(message.options["eta"] - due) < 5000
+    consumer.close()
+    delayed.close()
+    broker.close()
+
+
 def test_who_acknowledges_on_a_connection_that_is_gone_does_not_wait(rabbitmq_url: str) -> None:
     broker = ConfirmingRabbitmqBroker(rabbitmq_url, queue_type="classic", middleware=[])
     broker.declare_queue("tocsin.test", ensure=True)
