@@ -255,14 +255,19 @@ def dispatch_to_user(
             "matched_at": now,
             "jobs": 1,
         }
-        inserted = bulk.insert(Alert, [event], ignore_conflicts=True, returning=["id"])
-        sequence = inserted[0][0] if inserted else _lock_event(tenant_id, alert.key)
+        sequence = None
+        while sequence is None:  # again where prune deleted it after it was found to be there
+            inserted = bulk.insert(Alert, [event], ignore_conflicts=True, returning=["id"])
+            sequence = inserted[0][0] if inserted else _lock_event(tenant_id, alert.key)
         # By whichever channel it went: the one of now may have been made since. None where it was pruned, and its alert
         # is about to be: then this one is new.
         mine = (Job.tenant == tenant_id) & (Job.alert_id == alert.key) & (Job.user_id == user_id)
         known = None if inserted else Job.select(Job.id).where(mine).first()
         if known is not None:
             return int(known.id)
+        if not inserted:
+            # Prune, which waits for the lock, does not look for jobs again; but it looks at what has changed.
+            Alert.update(accepted_at=now).where(Alert.id == sequence).execute()
         channel = _direct_channel(tenant_id)
         job = job_row(
             runtime.settings, tenant_id=tenant_id, sequence=sequence, event=EventType.OPEN,
@@ -290,12 +295,13 @@ def _require_unicode(name: str, text: str) -> None:
 _NOTIFY = uuid.UUID("5f3cb1ce-6d0e-4c29-9d5a-0d8be2a0b6c7")
 
 
-def _lock_event(tenant_id: str, alert_id: str) -> int:
+def _lock_event(tenant_id: str, alert_id: str) -> int | None:
     """The row of an OPEN that was accepted before; of two calls that repeat it the second waits for the first."""
     query = Alert.select(Alert.id).where(
         (Alert.tenant == tenant_id) & (Alert.alert_id == alert_id) & (Alert.event_type == EventType.OPEN)
     )
-    return int((query if is_sqlite() else query.for_update()).get().id)
+    found = (query if is_sqlite() else query.for_update()).first()
+    return None if found is None else int(found.id)
 
 
 def _direct_channel(tenant_id: str) -> Channel:
