@@ -133,7 +133,7 @@ class _Answer:
         self.waiting = waiting
         self.status = 0
         self.is_last = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = httptools.HttpResponseParser(self)  # each holds the other: see `close`
         # RFC 9112, 2.2: "a recipient MAY recognize a single LF as a line terminator". Servers rely on it.
         self._parser.set_dangerous_leniencies(
             lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
@@ -164,6 +164,10 @@ class _Answer:
         if self.status and not self._has_end():
             self.is_last = True
             self._end()
+
+    def close(self) -> None:
+        """Leave nothing to the cycle collector. Nothing is read any more."""
+        del self._parser
 
     def on_message_begin(self) -> None:
         """A head begins; behind a whole answer it is nobody's."""
@@ -258,6 +262,7 @@ class AnswerReader(ResponseHandler):
             return
         if answer.waiting.done():
             self._answer = None
+            answer.close()
             if answer.is_last:
                 self._hang_up()
 
@@ -276,7 +281,10 @@ class AnswerReader(ResponseHandler):
 
     def _fail(self, error: Exception) -> None:
         answer, self._answer = self._answer, None
-        if answer is not None and not answer.waiting.done():
+        if answer is None:
+            return
+        answer.close()
+        if not answer.waiting.done():
             answer.waiting.set_exception(error)
 
     def _hang_up(self) -> None:
