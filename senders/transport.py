@@ -2,7 +2,7 @@
 
 aiohttp's connector looks names up, connects past the guard, speaks TLS, goes through proxies and keeps connections. Its
 session is passed by: for each request it makes an object that checks everything again, a writer, a timer and a stream,
-which is nine tenths of what a request of a few hundred bytes costs. The answer is read by httptools (llhttp, the parser
+which is most of what a request of a few hundred bytes costs. The answer is read by httptools (llhttp, the parser
 of Node.js).
 """
 
