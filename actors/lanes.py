@@ -59,9 +59,14 @@ log = get_logger(__name__)
 
 
 class Lanes:
-    """The slow sends of a process, by lane."""
+    """The sends of a process, by lane.
 
-    def __init__(self) -> None:
+    Attributes:
+        makes_way: says whether critical alerts are under way, for which the rest is to make way.
+    """
+
+    def __init__(self, makes_way: Callable[[], bool] = lambda: False) -> None:
+        self.makes_way = makes_way
         self._slow: Counter[Lane] = Counter()
         self._was_slow: dict[Lane, float] = {}
         self._moved: dict[Lane, float] = {}
@@ -84,7 +89,7 @@ class Lanes:
         """
         places = self._places.get(lane)
         if places is None:
-            places = self._places[lane] = Places(most)
+            places = self._places[lane] = Places(most, self.makes_way)
         deadline = time.monotonic() + patience
         while places.are_taken():
             if self._is_closing or time.monotonic() > deadline:

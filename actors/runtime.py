@@ -76,7 +76,7 @@ class Runtime:
         if self.settings.device_invalid_hook:
             self.on_device_invalid(_imported(self.settings.device_invalid_hook))
         allow_connections()
-        self.lanes = Lanes()
+        self.lanes = Lanes(self._makes_way)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tocsin-loop", daemon=True)
         self._thread.start()
@@ -126,6 +126,9 @@ class Runtime:
         if self._work is None or not self.lanes.is_idle(lane, number):
             return contextlib.nullcontext()
         return self._work.aside()
+
+    def _makes_way(self) -> bool:
+        return self._work is not None and self._work.makes_way()
 
     def sender(self, name: str) -> Sender[Any]:
         """The one sender of this process for a provider. Call it on the loop.

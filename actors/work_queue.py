@@ -79,6 +79,10 @@ class WorkQueue(PriorityQueue[Any]):
             with self.mutex:
                 self._aside.discard(threading.get_ident())
 
+    def makes_way(self) -> bool:
+        """Whether critical alerts came of late, and the rest makes way for them. From any thread."""
+        return time.monotonic() < self._calm_until
+
     def task_done(self) -> None:
         """As Queue's."""
         with self.mutex:
@@ -108,4 +112,4 @@ class WorkQueue(PriorityQueue[Any]):
         """Whether there is a thread for what is not urgent."""
         if len(self._at_it) >= self._most:
             return False
-        return time.monotonic() >= self._calm_until or self._at_it <= self._aside
+        return not self.makes_way() or self._at_it <= self._aside

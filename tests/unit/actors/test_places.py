@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import places as module
-from actors.places import FEWEST, FIRST, LATE, MEMORY, QUIET, Places
+from actors.places import FEWEST, FIRST, LATE, LATE_IN_THE_WAY, MEMORY, QUIET, Places
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -110,6 +110,27 @@ def test_what_comes_late_halves_them_once_for_all_that_were_under_way(clock: Clo
             return [await crowd.round(0.1 + LATE + 0.01) for _ in range(5)]
 
     assert run(play()) == [50, 25, 12, FEWEST, FEWEST]
+
+
+def test_while_it_makes_way_it_keeps_what_causes_no_delay_and_has_more_again_afterwards(clock: Clock) -> None:
+    is_urgent = True
+
+    async def play() -> list[int]:
+        nonlocal is_urgent
+        async with Crowd(Places(MOST, lambda: is_urgent), clock) as crowd:
+            await crowd.round(0.1)
+            # Given a lane that has grown, whose answers come as quickly as ever
+            for _ in range(40):
+                grown = await crowd.round(0.1 + LATE_IN_THE_WAY / 2)
+            # When they take longer, by what is no matter at other times
+            for _ in range(8):
+                small = await crowd.round(0.1 + 1.5 * LATE_IN_THE_WAY)
+            is_urgent = False
+            for _ in range(12):
+                again = await crowd.round(0.1 + 1.5 * LATE_IN_THE_WAY)
+            return [grown, small, again]
+
+    assert run(play()) == [MOST, FEWEST, MOST]
 
 
 def test_a_destination_that_never_answered_is_late_when_its_deadline_ends(clock: Clock) -> None:

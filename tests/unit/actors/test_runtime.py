@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import resource
+import threading
 from typing import TYPE_CHECKING
 
+import dramatiq
 import pytest
 from dramatiq import Worker
 from dramatiq.brokers.stub import StubBroker
 
+from actors.roads import BULK, URGENT
 from actors.runtime import FILES, Runtime, RuntimeMiddleware, allow_connections
 from config import load_settings
 
@@ -39,6 +42,34 @@ def test_a_limit_that_is_higher_stays() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES + 1, hard))
     allow_connections()
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == FILES + 1
+
+
+def test_the_lanes_of_a_worker_make_way_when_it_has_taken_something_urgent() -> None:
+    # Given a worker
+    broker = StubBroker(middleware=[])
+    done = threading.Semaphore(0)
+
+    @dramatiq.actor(broker=broker, priority=BULK)
+    def bulk() -> None:
+        done.release()
+
+    @dramatiq.actor(broker=broker, priority=URGENT)
+    def urgent() -> None:
+        done.release()
+
+    runtime = Runtime(load_settings())
+    broker.add_middleware(RuntimeMiddleware(runtime, boot=lambda: None, sweep=lambda: None))
+    worker = Worker(broker)
+    worker.start()
+    try:
+        assert not runtime.lanes.makes_way()
+        # When one of its threads takes a message
+        for step, makes_way in ((bulk, False), (urgent, True)):
+            step.send()
+            assert done.acquire(timeout=10)
+            assert runtime.lanes.makes_way() is makes_way
+    finally:
+        worker.stop()
 
 
 @pytest.mark.parametrize(
