@@ -62,10 +62,10 @@ class Raw(NamedTuple):
 
 
 class Target:
-    """Where requests for one URL go.
+    """Where requests for the URLs of one origin go.
 
     Args:
-        url: a checked one.
+        url: a checked one of them.
         proxy: an HTTP proxy, if it is asked through one.
         authorization: what that is told, if anything.
 
@@ -78,20 +78,26 @@ class Target:
     ) -> None:
         told = None if authorization is None else {"authorization": authorization}
         self.request = aiohttp.ClientRequest("POST", url, proxy=proxy, proxy_headers=told)
-        self._path = url.raw_path_qs
+        self._before_path = ""
         self._lines = [f"host: {self.request.headers['host']}"]
         if proxy is not None and not self.request.is_ssl():  # no tunnel: the proxy reads the request
-            self._path = str(url.with_fragment(None))
+            self._before_path = str(url.origin())
             self._lines += [] if authorization is None else [f"proxy-authorization: {authorization}"]
 
-    def message(self, method: str, headers: Mapping[str, str], content: bytes) -> bytes:
+    def message(self, method: str, path: str, headers: Mapping[str, str], content: bytes) -> bytes:
         """A request, as it goes over the wire.
+
+        Args:
+            method: the HTTP method.
+            path: of the URL, with its query, encoded.
+            headers: of the caller; ours are added.
+            content: the body.
 
         Raises:
             ValueError: a header is not ASCII, or has a line break or NUL in it.
         """
         lines = [
-            f"{method} {self._path} HTTP/1.1",
+            f"{method} {self._before_path}{path} HTTP/1.1",
             *self._lines,
             *[f"{name}: {value}" for name, value in headers.items()],
             f"content-length: {len(content)}",

@@ -8,20 +8,55 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from config.settings import SettingsError
-from senders.http import HttpClient
+from senders.guard import MAX_URL, check_url
+from senders.http import HttpClient, common_parts
 from senders.outcomes import Misconfigured, SendError, Transient
 from tests.unit.senders.http_support import failure
 from tests.unit.senders.support import client, closed_port, loopback_settings, raw_server, receiving
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# URLs.
+
+
+@given(
+    st.text("aZ09._~!$&'()*+,;=:@%/?#-\\ä\n", max_size=60),
+    st.sampled_from(["https://a.example", "http://[::1]:80"]),
+)
+@example("/..", "https://a.example")
+@example("/a%2Fb%zz", "https://a.example")
+@example("/a//b", "https://a.example")
+def test_what_needs_no_parsing_is_what_parsing_finds(rest: str, origin: str) -> None:
+    url = f"{origin}{rest}"
+    parts = common_parts(url)
+    if parts is not None:
+        assert check_url(url) == url
+        parsed = httpx.URL(url)
+        assert parts == (origin, parsed.raw_path.decode())
+        assert not parsed.fragment
+
+
+@pytest.mark.parametrize(
+    "path", ["/fcm/send/c0ffee:APA91b-_x", "/wpush/v2/gAAAAA%3D%3D", "/v1/projects/p/messages:send", "/a/"]
+)
+def test_push_services_urls_need_none(path: str) -> None:
+    assert common_parts(f"https://push.example{path}") == ("https://push.example", path)
+
+
+def test_a_url_that_is_too_long_is_looked_at() -> None:
+    assert common_parts("https://push.example/" + MAX_URL * "a") is None
 
 
 # TLS.
