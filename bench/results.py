@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Kind = Literal["tocsin", "ceiling", "peer"]
 
@@ -38,6 +41,30 @@ class Rate(_Frozen):
     def cpu_per_thousand(self) -> dict[str, float]:
         """CPU seconds for a thousand notifications, by role."""
         return {role: seconds * 1000 / self.count for role, seconds in self.cpu.items()}
+
+
+def middle(rates: Sequence[Rate]) -> Rate:
+    """Of the rates of several rounds the median; the higher of the two in the middle.
+
+    Raises:
+        IndexError: there are none.
+    """
+    return sorted(rates, key=lambda rate: rate.per_second)[len(rates) // 2]
+
+
+def ratios(ours: Sequence[Rate], theirs: Sequence[Rate]) -> list[float]:
+    """Of each round: what was measured side by side had the same minutes of the machine.
+
+    Raises:
+        ValueError: there is not one of theirs for each of ours.
+    """
+    return [one.per_second / other.per_second for one, other in zip(ours, theirs, strict=True)]
+
+
+def told(found: Sequence[float]) -> str:
+    """Ratios as a text: "0.41, 0.45 and 0.47"."""
+    *first, last = [f"{each:.2f}" for each in found]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 class Spread(_Frozen):

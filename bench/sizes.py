@@ -10,6 +10,7 @@ class Sizes:
     """Numbers of one form. A tuple that is empty, or a 0, leaves that part out.
 
     Attributes:
+        rounds: how often (a) and (b) measure what they compare, in turn; the median counts.
         platforms, devices: of (a); each platform has so many devices.
         alerts: of (b); slow_peer: notifications for the peers that need a second for a few hundred.
         trickle_rate, trickle: of (c), alerts a second and in all.
@@ -22,6 +23,7 @@ class Sizes:
         single: of (j), alerts of each way in.
     """
 
+    rounds: int
     platforms: tuple[str, ...]
     devices: int
     alerts: int
@@ -42,6 +44,7 @@ class Sizes:
 
 
 SHORT = Sizes(
+    rounds=1,
     platforms=("ios",),
     devices=2000,
     alerts=4000,
@@ -62,6 +65,7 @@ SHORT = Sizes(
 )
 
 LONG = Sizes(
+    rounds=3,
     platforms=("ios", "android", "web"),
     devices=10_000,
     alerts=20_000,
@@ -83,6 +87,7 @@ LONG = Sizes(
 
 #: For work on the benchmarks themselves: minutes are too long to wait for a typing error.
 TINY = Sizes(
+    rounds=1,
     platforms=("ios", "android", "web"),
     devices=100,
     alerts=300,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.results import Check, Rate, percentile, slope, spread
+from bench.results import Check, Rate, middle, percentile, ratios, slope, spread, told
 
 numbers = st.floats(min_value=-1e6, max_value=1e6)
 samples = st.lists(numbers, min_size=1, max_size=50)
@@ -75,3 +75,27 @@ def test_a_rate_by_the_second_and_its_cost_by_the_thousand() -> None:
     rate = Rate(what="it", kind="tocsin", count=500, seconds=2, cpu={"workers": 1.5})
     assert rate.per_second == 250
     assert rate.cpu_per_thousand() == {"workers": 3.0}
+
+
+def rates(*seconds: float) -> list[Rate]:
+    """A hundred notifications each time."""
+    return [Rate(what="it", kind="tocsin", count=100, seconds=each, cpu={}) for each in seconds]
+
+
+def test_of_several_rounds_the_median_counts() -> None:
+    assert middle(rates(3, 1, 2)).seconds == 2
+    assert middle(rates(1, 2)).seconds == 1
+    assert middle(rates(5)).seconds == 5
+
+
+def test_ratios_are_those_of_rounds_and_not_of_their_medians() -> None:
+    assert ratios(rates(2, 4, 8), rates(1, 2, 2)) == [0.5, 0.5, 0.25]
+    with pytest.raises(ValueError, match="argument"):
+        ratios(rates(1), rates(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("found", "text"), [([0.5], "0.50"), ([0.5, 1], "0.50 and 1.00"), ([1, 2, 3], "1.00, 2.00 and 3.00")]
+)
+def test_ratios_as_a_text(found: list[float], text: str) -> None:
+    assert told(found) == text
