@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     st.text("aZ09._~!$&'()*+,;=:@%/?#-\\ä\n", max_size=60),
     st.sampled_from(["https://a.example", "http://[::1]:80"]),
 )
-@example("/..", "https://a.example")
-@example("/a%2Fb%zz", "https://a.example")
-@example("/a//b", "https://a.example")
+@example("..", "https://a.example")
+@example("a%2Fb%zz", "https://a.example")
+@example("a//b", "https://a.example")
 def test_what_needs_no_parsing_is_what_parsing_finds(rest: str, origin: str) -> None:
-    url = f"{origin}{rest}"
+    url = f"{origin}/{rest}"
     parts = common_parts(url)
     if parts is not None:
         assert check_url(url) == url
