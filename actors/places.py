@@ -7,9 +7,8 @@ control as TCP has it (RFC 5681), told by the delay above the quickest answer as
 does not say that it is full. What was not needed of late is not kept (RFC 7661): a lane that was quiet begins with few.
 
 While critical alerts come much less counts as late, and places grow slowly: what is under way stands before a critical
-alert at each of its steps, on the event loop, for the processors and at a far side which both share (scenario d of the
-benchmarks, five runs in a slow hour: medians of 0.16 to 0.27 s; then of 0.09 to 0.13 s). Where nothing is in the way of
-anything, answers come in time, and a lane keeps its places.
+alert at each of its steps, on the event loop, for the processors and at a far side that both share (what that brings is
+in docs/performance.md, d). Where nothing is in the way of anything, answers come in time, and a lane keeps its places.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Runtime:
         self._senders: dict[str, Sender[Any]] = {}
         self._hooks: list[Callable[[int, str, str], None]] = []
         self._work: WorkQueue | None = None
-        self.lanes = Lanes()
+        self.lanes = Lanes(self._makes_way)
 
     def start(self) -> None:
         """Open the loop. Senders are made when the first delivery wants them.

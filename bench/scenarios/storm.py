@@ -34,21 +34,19 @@ def storm(stack: Stack, sizes: Sizes) -> Scenario:
     """Measure all of them against one receiver."""
     rates = [_bare(stack, kind, sizes.alerts) for kind in ("aiohttp", "httpx")]
     rates.append(_commits(stack, sizes.alerts))
-    design, ours, in_memory, polling = [], [], [], []
-    arrived: dict[float, tuple[Spread, Series]] = {}
+    design, storms, in_memory, polling = [], [], [], []
     missing = []
     for _ in range(sizes.rounds):
         design.append(_prototype(stack, sizes.alerts))
-        rate, latency, arrivals = _tocsin(stack, sizes.alerts)
-        arrived[rate.seconds] = latency, arrivals
-        ours.append(rate)
+        storms.append(_tocsin(stack, sizes.alerts))
         try:
             in_memory.append(alertmanager.measure(stack, sizes.alerts, CALL))
         except alertmanager.AlertmanagerMissingError as error:
             missing = [f"Without Alertmanager, which is not installed here: {error}."]
         polling.append(_polling(stack, sizes.slow_peer))
+    ours = [rate for rate, _, _ in storms]
     rates += [middle(found) for found in (design, ours, in_memory, polling) if found]
-    latency, arrivals = arrived[middle(ours).seconds]
+    _, latency, arrivals = next(each for each in storms if each[0] is middle(ours))
     rates.append(_one_task(stack, sizes.alerts))
     rates.append(_apprise(stack, sizes.slow_peer, 1))
     rates.append(_apprise(stack, sizes.slow_peer, THREADS))
