@@ -25,7 +25,7 @@ from config.logging import get_logger
 from model import bulk, ledger
 from model.audience import audience, users_of
 from model.database import Unreadable, among, connection, is_sqlite, transaction, tuples, utcnow
-from model.jobs import delivery_row, time_to_live
+from model.jobs import delivery_row, time_to_live, with_alert
 from model.states import DeliveryState, EventType, JobState, Reason
 from model.tables import Channel, Delivery, Device, Job
 from senders.registry import PLATFORMS
@@ -185,9 +185,8 @@ fanout_critical = dramatiq.actor(actor_name="fanout_critical", queue_name=CRITIC
 
 def _waiting(job_ids: Sequence[int], *, locks: bool = False) -> Iterable[Job]:
     """Those of these jobs that are still to be fanned out; their ids alone where they are locked."""
-    columns = (Job.id,) if locks else ()
-    query: Any = Job.select(*columns).where(among(Job.id, job_ids) & (Job.state == JobState.PENDING))
-    query = query.order_by(Job.id)
+    query: Any = Job.select(Job.id) if locks else with_alert()
+    query = query.where(among(Job.id, job_ids) & (Job.state == JobState.PENDING)).order_by(Job.id)
     found: Iterable[Job] = query.for_update() if locks and not is_sqlite() else query
     return found
 

@@ -267,7 +267,7 @@ def dispatch_to_user(
             return int(known.id)
         if not inserted:
             # Prune, which waits for the lock, does not look for jobs again; but it looks at what has changed.
-            Alert.update(accepted_at=now).where(Alert.id == sequence).execute()
+            Alert.update(accepted_at=now, payload=alert.snapshot).where(Alert.id == sequence).execute()
         channel = _direct_channel(tenant_id)
         job = job_row(
             runtime.settings, tenant_id=tenant_id, sequence=sequence, event=EventType.OPEN,

@@ -15,7 +15,7 @@ from peewee import fn
 
 from actors.broker import runtime
 from actors.fanout_devices import fanout_critical, fanout_devices
-from actors.handing import BATCH, batches, hand_on
+from actors.handing import BATCH, hand_on
 from actors.onward import Inserted, claim_own, deliver_own, hand_on_deliveries, supersede_earlier
 from actors.record import PUSH
 from actors.roads import CRITICAL, FRONT, MATCH, URGENT
@@ -87,7 +87,7 @@ def _match(alert_rows: list[int]) -> None:
     hand_on_deliveries(deliveries)
     _fan_out(fanout_devices, sorted({*pushes} - {*urgent}), here=0 if deliveries or urgent else 1)
     _fan_out(fanout_critical, urgent, here=BATCH)
-    deliver_own(deliveries, now, began, jobs=others)
+    deliver_own(deliveries, now, began, jobs=others, payloads={alert.id: alert.payload for alert in alerts})
 
 
 def _fan_out(step: Actor[[list[int]], None], job_ids: Sequence[int], *, here: int) -> None:
@@ -140,12 +140,8 @@ def _insert(jobs: Sequence[bulk.Row]) -> dict[int, bulk.Row]:
     """Insert jobs; by id those that are new. A conflict is a duplicate, from a message that came twice."""
     key = ("tenant_id", "alert_id", "channel_id", "deliver_on_event")
     given = {tuple(job[name] for name in key): job for job in jobs}
-    # Each has a copy of its alert, which may have a quarter of a megabyte: no statement speaks of more than a batch.
-    return {
-        row[0]: given[row[1:]]
-        for batch in batches(jobs)
-        for row in bulk.insert(Job, batch, ignore_conflicts=True, returning=("id", *key))
-    }
+    inserted = bulk.insert(Job, jobs, ignore_conflicts=True, returning=("id", *key))
+    return {row[0]: given[row[1:]] for row in inserted}
 
 
 def _deliveries_of(jobs: Mapping[int, bulk.Row], now: datetime, *, claims: bool) -> list[Inserted]:

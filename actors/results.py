@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from model.database import connection
-from model.results import dispatch_result, without_alert
+from model.results import dispatch_result
 from model.tables import Job
 
 
@@ -24,7 +24,7 @@ def wait_for_result(job_id: int, *, timeout: float) -> dict[str, Any] | None:
     pause = 0.01
     while True:
         with connection():
-            job = Job.select(*without_alert()).where(Job.id == job_id).first()
+            job = Job.select().where(Job.id == job_id).first()
             if job is None:
                 raise LookupError(f"there is no job {job_id}")
             if job.finished_at is not None:

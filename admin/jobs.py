@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from admin.lookup import find_channel
 from model.database import connection
-from model.results import dispatch_result, job_document, without_alert
+from model.jobs import with_alert
+from model.results import dispatch_result, job_document, listed_jobs
 from model.states import JobState
 from model.tables import Job
 
@@ -42,7 +43,7 @@ def list_jobs(
     if wrong := sorted(set(states) - set(JobState)):
         raise LookupError(f"there is no job state {wrong[0]!r}; there are {', '.join(JobState)}")
     with connection():
-        query = Job.select(*without_alert()).where(Job.tenant == tenant_id)
+        query = listed_jobs().where(Job.tenant == tenant_id)
         query = query.order_by(Job.id.desc()).limit(limit)
         if states:
             query = query.where(Job.state.in_(list(states)))
@@ -71,15 +72,17 @@ def find_job(tenant_id: str, reference: str | int) -> Job:
     Raises:
         LookupError: this tenant has none, or several of one alert; another tenant's id gets the same words.
     """
-    mine = Job.select().where(Job.tenant == tenant_id)
+    mine = with_alert().where(Job.tenant == tenant_id)
     text = str(reference)
+    found: Job | None
     if text.isascii() and text.isdigit() and len(text) <= 18:  # noqa: PLR2004  # a 64-bit column
-        found: Job | None = mine.where(Job.id == int(text)).first()
+        found = mine.where(Job.id == int(text)).first()
         if found is not None:
             return found
     of_alert = list(mine.where(Job.alert_id == text).order_by(Job.id).limit(LISTED + 1))
     if len(of_alert) == 1:
-        return of_alert[0]
+        (found,) = of_alert
+        return found
     if of_alert:
         listed = ", ".join(
             f"{job.id} ({job.deliver_on_event} to {job.channel_name})" for job in of_alert[:LISTED]

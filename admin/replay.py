@@ -25,11 +25,11 @@ from model import bulk
 from model.audience import addressed, preferences_of
 from model.channels import channels_of
 from model.database import Unreadable, among, is_sqlite, transaction, tuples, utcnow
-from model.jobs import time_to_live
+from model.jobs import time_to_live, with_alert
 from model.ledger import lock_jobs
 from model.preferences import DELIVER, Verdict
 from model.states import DeliveryState, JobState, Reason
-from model.tables import NO_DEVICE, Channel, Delivery, Device, Job
+from model.tables import NO_DEVICE, Alert, Channel, Delivery, Device, Job
 from senders.registry import sender_of
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _alerts(job_ids: set[int]) -> dict[int, dict[str, Any]]:
     """What decides on an alert, by job. It may have a quarter of a megabyte, and a job thousands of deliveries."""
     found: dict[int, dict[str, Any]] = {}
     for batch in batches(sorted(job_ids)):
-        for number, alert in tuples(Job.select(Job.id, Job.payload).where(among(Job.id, batch))):
+        for number, alert in tuples(with_alert(Job.id, Alert.payload).where(among(Job.id, batch))):
             details = alert.get("details") or {}
             known = {name: details[name] for name in _DETAILS if name in details}
             found[number] = {"severity": alert.get("severity"), "details": known}

@@ -14,7 +14,7 @@ from admin.jobs import list_jobs
 from admin.rules import rule_document
 from api import cursors
 from model.database import among, is_sqlite, tuples
-from model.results import job_document, target_document, targets_of, without_alert
+from model.results import job_document, listed_jobs, target_document, targets_of
 from model.tables import Alert, Channel, Job, LogEntry, RoutingRule
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _jobs_of(tenant_id: str, events: Sequence[Alert]) -> dict[int, list[dict[str
     place = fn.ROW_NUMBER().over(partition_by=[Job.sequence], order_by=[Job.id])
     numbered = Job.select(Job.id, place.alias("place")).where(mine & Job.sequence.in_(list(found)))
     query = (
-        Job.select(*without_alert())
+        listed_jobs()
         .join(numbered, on=(Job.id == numbered.c.id))
         .where(numbered.c.place <= LISTED_JOBS)
         .order_by(Job.id)
@@ -119,7 +119,7 @@ def alert_history(tenant_id: str, alert_id: str) -> Page:
     if not events:
         raise LookupError(f"there is no alert {alert_id!r} in tenant {tenant_id!r}")
     jobs = (
-        Job.select(*without_alert())
+        listed_jobs()
         .where((Job.tenant == tenant_id) & (Job.alert_id == alert_id))
         .order_by(Job.id)
         .limit(JOBS)

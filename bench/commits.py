@@ -44,7 +44,7 @@ def insert(name: str, number: int) -> None:
         rows = [
             {
                 **common, "alert_id": each["alert_id"], "deliver_on_event": "OPEN", "sequence": row[0],
-                "channel_id": 1, "channel_name": "hook", "channel_type": "webhook", "payload": each,
+                "channel_id": 1, "channel_name": "hook", "channel_type": "webhook",
                 "accepted_at": now, "expires_at": now,
             }
             for row, each in zip(alerts, payloads, strict=True)

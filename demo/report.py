@@ -44,10 +44,11 @@ def lines() -> list[Line]:
     """All deliveries of the demo's tenant, in the order in which they came about."""
     query: Any = (
         Delivery.select(
-            Job.alert_id, Job.deliver_on_event, Job.payload, Job.channel_name, Delivery.sender, Device.name,
+            Job.alert_id, Job.deliver_on_event, Alert.payload, Job.channel_name, Delivery.sender, Device.name,
             Delivery.state, Delivery.reason, Delivery.attempts, Delivery.code,
         )
         .join(Job, on=Delivery.job == Job.id)
+        .join(Alert, on=Job.sequence == Alert.id)
         .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
         .where(Job.tenant == TENANT)
         .order_by(Job.id, Delivery.id)

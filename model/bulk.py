@@ -17,7 +17,7 @@ from model.database import (
     EncryptedJsonField,
     JsonField,
     UtcDateTimeField,
-    database,
+    execute,
     execute_later,
     is_sqlite,
     iso,
@@ -90,7 +90,11 @@ def among(column: str) -> str:
 
 def id_list(ids: Iterable[int | str]) -> Any:
     """Ids as the parameter of `among`."""
-    return orjson.dumps(list(ids)).decode() if is_sqlite() else list(ids)
+    found = list(ids)
+    if is_sqlite():
+        return orjson.dumps(found).decode()
+    # An array's text: of ARRAY[...] PostgreSQL would read, check and convert one expression after the other.
+    return found if found and isinstance(found[0], str) else f"{{{','.join(map(str, found))}}}"
 
 
 def rows_source(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[Any, ...]]:
@@ -243,6 +247,6 @@ def update(
 
 def _execute(sql: str, params: tuple[Any, ...], *, is_read: bool) -> list[tuple[Any, ...]]:
     if is_read:
-        return list(database.execute_sql(sql, params).fetchall())
+        return list(execute(sql, params).fetchall())
     execute_later(sql, params)
     return []

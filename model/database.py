@@ -55,6 +55,7 @@ __all__ = [
     "UtcDateTimeField",
     "connection",
     "database",
+    "execute",
     "execute_later",
     "is_sqlite",
     "iso",
@@ -119,8 +120,12 @@ def utcnow() -> datetime:
 #: our transactions waits for anything but the database, so one that is idle for this long is nobody's any more.
 #: https://www.postgresql.org/docs/current/runtime-config-client.html
 #: No statement of ours runs for so long that compiling it pays, which takes half a second where estimates are far off.
+#: What is prepared has one plan for all values, which must not be one for the few rows that the table had at the time:
+#: all that is prepared goes by an index, and so does nearly all else.
+#: https://www.postgresql.org/docs/current/runtime-config-query.html
 _SESSION = (
-    "-c timezone=UTC -c jit=off -c idle_in_transaction_session_timeout=15000 "
+    "-c timezone=UTC -c jit=off -c enable_seqscan=off -c plan_cache_mode=force_generic_plan "
+    "-c idle_in_transaction_session_timeout=15000 "
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 )
 
@@ -235,13 +240,26 @@ class Pulse:
             self._last = time.monotonic()
 
 
+def execute(sql: str, params: tuple[Any, ...]) -> Any:
+    """Execute a statement that comes again and again, with other values; its cursor. PostgreSQL is to prepare it.
+
+    Args:
+        sql: one of a fixed number; see PostgresPool.execute_prepared.
+        params: its values.
+    """
+    opened = database.obj
+    if isinstance(opened, PostgresPool):
+        return opened.execute_prepared(sql, params)
+    return database.execute_sql(sql, params)
+
+
 def execute_later(sql: str, params: tuple[Any, ...]) -> None:
-    """Execute a statement whose result nobody reads: in a transaction on PostgreSQL together with the one after it."""
+    """The same of one whose result nobody reads: in a transaction on PostgreSQL together with the one after it."""
     opened = database.obj
     if isinstance(opened, PostgresPool) and opened.in_transaction():
         opened.send_later(sql, params)
     else:
-        database.execute_sql(sql, params)
+        execute(sql, params)
 
 
 def tuples(query: Any) -> Iterator[tuple[Any, ...]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from peewee import SQL, fn
+from peewee import JOIN, SQL, fn
 
 from model.states import DeliveryState, JobState
-from model.tables import NO_DEVICE, Delivery, Job
+from model.tables import NO_DEVICE, Alert, Delivery, Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,14 +48,14 @@ def job_row(
     rule: tuple[int, str] | None = None,
     user_id: str | None = None,
 ) -> dict[str, Any]:
-    """A job's row, with its snapshot of the alert.
+    """A job's row.
 
     Args:
         settings: say what is critical, and how long it is worth sending.
         tenant_id: whose alert it is.
         sequence: the id of the alert event.
         event: its type.
-        payload: the alert's snapshot.
+        payload: what the alert says.
         accepted_at: when the alert was committed; its time to live begins then.
         channel: id, name, type.
         rule: id and name of the first rule that asked for it.
@@ -74,7 +74,6 @@ def job_row(
         "rule_id": rule[0] if rule else None,
         "rule_name": rule[1] if rule else None,
         "user_id": user_id,
-        "payload": payload,
         "severity": payload.get("severity") or 0,
         "is_critical": is_critical(settings, payload),
         "accepted_at": accepted_at,
@@ -148,6 +147,17 @@ def claimed_row(settings: Settings, row: Mapping[str, Any], now: datetime) -> di
 def lease_end(settings: Settings, now: datetime) -> datetime:
     """Until when a delivery is its claimer's."""
     return now + timedelta(seconds=settings.lease)
+
+
+def with_alert(*columns: Any) -> Any:
+    """A query of jobs and what their alerts say.
+
+    Args:
+        columns: of both; by default a job's, and as `payload` what its alert says: nothing, if a hand deleted that.
+    """
+    says = fn.COALESCE(Alert.payload, "{}").converter(Alert.payload.python_value)
+    chosen = columns or (Job, says.alias("payload"))
+    return Job.select(*chosen).join(Alert, JOIN.LEFT_OUTER, on=Job.sequence == Alert.id).objects()
 
 
 def notifies() -> Any:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import bulk
-from model.database import database, execute_later, is_sqlite
+from model.database import database, execute, execute_later, is_sqlite
 from model.order import SAME, behind_another, ended_by_later
 from model.states import FINAL_STATES, DeliveryState, JobState, Reason
-from model.tables import Delivery, Job
+from model.tables import Alert, Delivery, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +98,7 @@ def claim(delivery_ids: Sequence[int], *, now: datetime, lease: timedelta) -> di
     p, own = bulk.placeholder(), "" if is_sqlite() else "t."
     until, moment = _stored(now + lease), _stored(now)
     # Whatever becomes of its worker: from the end of its lease on it is due. Hence sweep_at.
-    rows = database.execute_sql(
+    rows = execute(
         f"UPDATE deliveries AS t SET state = 'SENDING', attempts = t.attempts + 1, lease_until = {p}, "  # noqa: S608  # names are ours
         f"sweep_at = {p} FROM (SELECT id FROM deliveries WHERE {bulk.among('id')} AND (state = 'PENDING' "
         f"OR (state IN ('RETRYING', 'DEFERRED') AND next_attempt_at <= {p}) "
@@ -139,7 +139,7 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
     mine = [row for row in rows if row[7] == claimed[row[0]] and row[1] in events]
     behind = behind_another([row[0] for row in mine if events[row[1]].has_earlier], now=now)
     late = ended_by_later({row[0]: row[4] for row in mine if events[row[1]].has_later})
-    moment, document = Job.accepted_at.python_value, Job.payload.python_value
+    moment, document = Job.accepted_at.python_value, Alert.payload.python_value
     return [
         Claim(*(
             *row[:8], moment(row[8]), moment(row[9]), *event.content, now, row[0] in late, row[0] in behind,
@@ -183,11 +183,12 @@ def _events(job_ids: set[int]) -> dict[int, _Event]:
     """By job. An alert of a quarter of a megabyte to ten thousand phones is read once a message, not once a phone."""
     other = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {SAME} AND o.sequence"  # noqa: S608  # names are ours
     rows = database.execute_sql(
-        "SELECT j.id, j.alert_id, j.deliver_on_event, j.payload, j.severity, j.is_critical, j.accepted_at, "  # noqa: S608  # as above
-        f"{other} < j.sequence), {other} > j.sequence) FROM notification_jobs j WHERE {bulk.among('j.id')}",
+        "SELECT j.id, j.alert_id, j.deliver_on_event, COALESCE(a.payload, '{}'), j.severity, j.is_critical, "  # noqa: S608  # as above
+        f"j.accepted_at, {other} < j.sequence), {other} > j.sequence) FROM notification_jobs j "
+        f"LEFT JOIN alerts a ON a.id = j.sequence WHERE {bulk.among('j.id')}",
         (bulk.id_list(job_ids),),
     ).fetchall()
-    moment, document = Job.accepted_at.python_value, Job.payload.python_value
+    moment, document = Job.accepted_at.python_value, Alert.payload.python_value
     return {
         row[0]: _Event(
             (row[1], row[2], document(row[3]), row[4], bool(row[5]), moment(row[6])),
@@ -315,12 +316,12 @@ def count(ended: Endings, *, now: datetime) -> list[Ended]:
         for job_id, counts in sorted(per_job.items())
     ]
     sums = ", ".join(f"{name} = t.{name} + r.{name}" for name in COUNTERS)
-    own = "" if is_sqlite() else "t."
+    own, at = ("", "?") if is_sqlite() else ("t.", "%s::timestamptz")
     same, given = bulk.same_row(per_job)
     source, params = bulk.rows_source(Job, rows)
-    cursor = database.execute_sql(
+    cursor = execute(
         f"UPDATE notification_jobs AS t SET {sums}, state = {_STATE}, "  # noqa: S608  # names are ours
-        f"finished_at = CASE WHEN t.targets > {_SUM} THEN NULL ELSE {bulk.placeholder()} END "
+        f"finished_at = CASE WHEN t.targets > {_SUM} THEN NULL ELSE {at} END "
         f"FROM {source} WHERE {same} "
         f"RETURNING {own}id, {own}state, {own}channel_type, {own}user_id, {own}accepted_at",
         (_stored(now), *params, *given),

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from peewee import JOIN, fn
 
+from model.jobs import with_alert
 from model.ledger import COUNTERS
 from model.states import DeliveryState
-from model.tables import NO_DEVICE, Delivery, Device, Job
+from model.tables import NO_DEVICE, Alert, Delivery, Device, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,14 +129,13 @@ def target_document(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def without_alert() -> list[Any]:
-    """What to select of jobs whose documents have no result: all but the alert, of which many may be gigabytes.
+def listed_jobs() -> Any:
+    """A query of jobs whose documents have no result, nor what their alerts say, of which many may be gigabytes.
 
     How it begins tells the one thing that the document has of it: whether the id was given as a number.
     """
-    fields = [field for field in Job._meta.sorted_fields if field is not Job.payload]  # noqa: SLF001  # Peewee's, documented
-    beginning = fn.SUBSTR(Job.payload, 1, _BEGINNING).coerce(False)  # a part of the JSON, not to be decoded
-    return [*fields, beginning.alias("beginning")]
+    beginning = fn.SUBSTR(Alert.payload, 1, _BEGINNING).coerce(False)  # a part of the JSON, not to be decoded
+    return with_alert(Job, beginning.alias("beginning"))
 
 
 #: How an alert whose id is a number begins, its members being in the order of AlertEvent's fields; and its characters.
@@ -144,13 +144,19 @@ _BEGINNING = 13
 
 
 def _alert_id(job: Job) -> Any:
-    if job.payload is not None:
+    beginning = getattr(job, "beginning", None)  # of a list's
+    if beginning is None:
         return job.payload.get("alert_id", job.alert_id)
-    return int(job.alert_id) if _NUMBERED.match(getattr(job, "beginning", "")) else job.alert_id
+    return int(job.alert_id) if _NUMBERED.match(beginning) else job.alert_id
 
 
 def job_document(job: Job, result: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A job as the API and `tocsin job --json` show it."""
+    """A job as the API and `tocsin job --json` show it.
+
+    Args:
+        job: of `listed_jobs` or, with a result, of model.jobs.with_alert.
+        result: its `dispatch_result`.
+    """
     document: dict[str, Any] = {
         "job_id": job.id,
         "alert_id": _alert_id(job),

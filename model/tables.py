@@ -7,6 +7,8 @@ however long the tables grow. `attempts` of a delivery doubles as the fencing to
 
 from __future__ import annotations
 
+from typing import Any
+
 from peewee import (
     SQL,
     BigIntegerField,
@@ -143,13 +145,15 @@ class Alert(BaseModel):
 
 
 class Job(BaseModel):
-    """An alert event x a channel, with a snapshot of the alert and the sums of its deliveries.
+    """An alert event x a channel, with the sums of its deliveries.
 
     `sequence` is the id of the alert event: of two jobs for one alert on one channel the greater is the
-    later. Channel and rule are soft references, and names are kept: the record outlives what it names.
+    later. What it says stands in its own row alone, which is kept for as long as a job is (admin.prune).
+    Channel and rule are soft references, and names are kept: the record outlives what it names.
     """
 
     id = BigIdField()
+    payload: dict[str, Any]  # what its alert says, where it was asked for: model.jobs.with_alert
     tenant = ForeignKeyField(Tenant, on_delete="CASCADE", index=False)
     tenant_id: str
     alert_id = CharField(max_length=255)
@@ -161,7 +165,6 @@ class Job(BaseModel):
     rule_id = IntegerField(null=True)
     rule_name = CharField(max_length=255, null=True)
     user_id = CharField(max_length=255, null=True)  # set where one user was notified without a rule
-    payload = JsonField()
     severity = IntegerField(default=0)
     is_critical = BooleanField(default=False)
     accepted_at = UtcDateTimeField()

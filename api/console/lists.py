@@ -15,7 +15,7 @@ from peewee import JOIN, SQL, fn
 from api import cursors
 from model.audience import addressed, preferences_of
 from model.database import tuples, utcnow
-from model.results import without_alert
+from model.jobs import with_alert
 from model.states import DeliveryState, JobState
 from model.tables import Alert, Channel, Delivery, Device, Job, LogEntry, PreferenceRow
 
@@ -55,14 +55,18 @@ def _page(name: str, query: Any, limit: int = ROWS) -> Rows:
 
 
 def _says(table: Any, tenant_id: str, text: str) -> Any:
-    """Whether an alert's id begins with a text, or its payload holds it; of the tenant's newest rows."""
+    """Whether an alert's id begins with a text, or its payload holds it; of the tenant's newest alerts or jobs.
+
+    Args:
+        table: Alert, or Job in a query that has joined it.
+    """
     # Counted in the index over (tenant, id) alone. Ids are shared: other tenants' rows do not count.
     newest = table.select(table.id).where(table.tenant == tenant_id).order_by(table.id.desc())
     oldest = newest.offset(SEARCHED - 1).limit(1).scalar() or 0  # none: the tenant has fewer
     # The payload is JSON: what is looked for must be spelled as it is there.
     spelled = orjson.dumps(text).decode()[1:-1]
     return (table.id >= oldest) & (
-        table.alert_id.startswith(text) | table.payload.cast("TEXT").contains(spelled)
+        table.alert_id.startswith(text) | Alert.payload.cast("TEXT").contains(spelled)
     )
 
 
@@ -101,7 +105,7 @@ def alert(tenant_id: str, alert_id: str) -> tuple[list[Alert], list[Job]]:
     if not events:
         raise LookupError(f"there is no alert {alert_id!r} in tenant {tenant_id!r}")
     mine = (Job.tenant == tenant_id) & (Job.alert_id == alert_id)
-    return events, list(Job.select(*without_alert()).where(mine).order_by(Job.id).limit(1000))
+    return events, list(Job.select().where(mine).order_by(Job.id).limit(1000))
 
 
 def jobs(
@@ -115,7 +119,7 @@ def jobs(
 ) -> Rows:
     """Jobs."""
     before = cursors.decode("jobs", cursor, width=1)
-    query = Job.select().where(Job.tenant == tenant_id).order_by(Job.id.desc())
+    query = with_alert().where(Job.tenant == tenant_id).order_by(Job.id.desc())
     if text:
         query = query.where(_says(Job, tenant_id, text))
     if states:
@@ -133,7 +137,7 @@ def job(tenant_id: str, job_id: int) -> Job:
     Raises:
         LookupError: this tenant has no such job.
     """
-    found: Job | None = Job.get_or_none((Job.tenant == tenant_id) & (Job.id == job_id))
+    found: Job | None = with_alert().where((Job.tenant == tenant_id) & (Job.id == job_id)).first()
     if found is None:
         raise LookupError(f"there is no job {job_id} in tenant {tenant_id!r}")
     return found
@@ -202,7 +206,7 @@ def channel_choices(tenant_id: str) -> list[tuple[int, str]]:
 def channel_jobs(tenant_id: str, channel_id: int) -> list[Job]:
     """A channel's newest jobs."""
     mine = (Job.tenant == tenant_id) & (Job.channel_id == channel_id)
-    return list(Job.select().where(mine).order_by(Job.id.desc()).limit(10))
+    return list(with_alert().where(mine).order_by(Job.id.desc()).limit(10))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from api.parameters import LongId, QueryLongId, QueryShortId, QueryWord  # noqa:
 from api.responses import Json
 from api.work import Call, publishing_in_turns
 from model.database import connection
+from model.jobs import with_alert
 from model.moments import Moment
 from model.problems import InvalidInput, Problem, problems_of
 from model.results import dispatch_result, job_document
@@ -59,7 +60,7 @@ def list_jobs(
 
 
 def _job(tenant_id: str, job_id: int) -> Job:
-    job: Job | None = Job.get_or_none((Job.tenant == tenant_id) & (Job.id == job_id))
+    job: Job | None = with_alert().where((Job.tenant == tenant_id) & (Job.id == job_id)).first()
     if job is None:
         raise LookupError(f"there is no job {job_id} in tenant {tenant_id!r}")
     return job

@@ -19,13 +19,19 @@ RATE, NEARLY_ALL = 10.0, 1000.0
 #: Seconds between the making of the deliveries and the moment at which they fall due.
 AHEAD = 20
 
+_ALERTS = """
+INSERT INTO alerts (tenant_id, alert_id, event_type, payload, accepted_at, matched_at, jobs, sweeps)
+SELECT 'bench', 'd-' || n, 'OPEN', '{"alert_id": "d-' || n || '", "severity": 2}', now(), now(), 1, 0
+FROM generate_series(1, %s) AS n
+"""
+
 _JOBS = """
 INSERT INTO notification_jobs (tenant_id, alert_id, deliver_on_event, sequence, channel_id, channel_name, channel_type,
-    payload, severity, is_critical, accepted_at, expires_at, state, targets, delivered, failed, suppressed, superseded,
+    severity, is_critical, accepted_at, expires_at, state, targets, delivered, failed, suppressed, superseded,
     expired, created_at, sweeps)
-SELECT 'bench', 'd-' || n, 'OPEN', -n, %s, 'deferred', 'webhook', '{"alert_id": "d-' || n || '", "severity": 2}', 2,
+SELECT 'bench', alert_id, 'OPEN', id, %s, 'deferred', 'webhook', 2,
     false, now(), now() + interval '1 day', 'PROCESSING', 1, 0, 0, 0, 0, 0, now(), 0
-FROM generate_series(1, %s) AS n
+FROM alerts WHERE starts_with(alert_id, 'd-')
 """
 
 _DELIVERIES = """
@@ -46,7 +52,8 @@ def deferred(stack: Stack, sizes: Sizes) -> Scenario:
         channel_id = tocsin.channel("deferred", "webhook", {"url": stack.nginx.url}, alert_type="never")
         tocsin.hook("fresh", stack.far.hook("fresh"))
         with transaction():
-            database.execute_sql(_JOBS, (channel_id, count))
+            database.execute_sql(_ALERTS, (count,))
+            database.execute_sql(_JOBS, (channel_id,))
             database.execute_sql(_DELIVERIES, (AHEAD, AHEAD))
         with connection():
             database.execute_sql("VACUUM ANALYZE deliveries")

@@ -10,10 +10,10 @@ from cryptography.fernet import Fernet
 
 from config import load_settings
 from model import bulk, channels, rulebook
-from model.database import database, open_database
+from model.database import database, is_sqlite, open_database
 from model.migrate import migrate
 from model.states import DeliveryState, JobState
-from model.tables import Channel, Delivery, Job, Tenant
+from model.tables import Alert, Channel, Delivery, Job, Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +65,10 @@ def lose_key(channel_id: int) -> None:
     )
 
 
-def make_job(tenant_id: str = "acme", *, sequence: int = 1, **fields: Any) -> int:
-    """A job that was fanned out to one target; its id."""
+def make_job(
+    tenant_id: str = "acme", *, sequence: int = 1, payload: dict[str, Any] | None = None, **fields: Any
+) -> int:
+    """A job that was fanned out to one target, for an event that is there or is made; its id."""
     values = {
         "tenant_id": tenant_id,
         "alert_id": "door",
@@ -75,12 +77,24 @@ def make_job(tenant_id: str = "acme", *, sequence: int = 1, **fields: Any) -> in
         "channel_id": 1,
         "channel_name": "ops",
         "channel_type": "webhook",
-        "payload": {"alert_id": "door"},
         "accepted_at": NOW,
         "expires_at": NOW + timedelta(hours=1),
         "state": JobState.PROCESSING,
         "targets": 1,
     } | fields
+    event = {
+        "id": sequence,
+        "tenant_id": tenant_id,
+        "alert_id": values["alert_id"],
+        "event_type": values["deliver_on_event"],
+        "payload": payload or {"alert_id": "door"},
+        "accepted_at": values["accepted_at"],
+        "matched_at": values["accepted_at"],
+    }
+    if bulk.insert(Alert, [event], ignore_conflicts=True, returning=["id"]) and not is_sqlite():
+        # What is accepted next must not be given this id.
+        serial = "pg_get_serial_sequence('alerts', 'id')"
+        database.execute_sql(f"SELECT setval({serial}, greatest(max(id), 1)) FROM alerts")  # noqa: S608  # a name of ours
     return int(bulk.insert(Job, [values], returning=["id"])[0][0])
 
 

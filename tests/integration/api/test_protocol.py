@@ -9,7 +9,7 @@ import pytest
 
 from api.limits import Limits
 from model.database import JsonField, connection
-from model.tables import Alert, Delivery, Job
+from model.tables import Alert, Delivery
 from tests.integration.api.conftest import serving
 from tests.support.database import make_channel, make_deliveries, make_job
 
@@ -151,7 +151,7 @@ def test_an_error_of_ours_is_a_problem_without_a_trace(sqlite_api: Api) -> None:
     from model.database import connection, database  # noqa: PLC0415  # only this test breaks a row
 
     with connection():
-        database.execute_sql("UPDATE notification_jobs SET payload = '{broken secret-4711'")
+        database.execute_sql("UPDATE alerts SET payload = '{broken secret-4711'")
     # When it is read
     answer = sqlite_api.call("GET", "/v1/jobs/{job}", headers={"X-Request-Id": "r-500"})
     # Then the answer says where to look, and nothing else
@@ -330,17 +330,19 @@ def test_jobs_are_listed_without_reading_their_alerts(api: Api, monkeypatch: pyt
     real = JsonField.python_value
 
     def reading(field: JsonField, value: str | None) -> Any:
-        if field is Job.payload and value is not None:
+        if field is Alert.payload and value is not None:
             read.append(value)
         return real(field, value)
 
     monkeypatch.setattr(JsonField, "python_value", reading)
-    # When they are listed, with their alerts or without, then the ids are as they were given
+    # When they are listed, without their alerts or with them, then the ids are as they were given
     assert [job["alert_id"] for job in api.get("/v1/jobs")["items"]] == [*given[::-1], "door/7"]
+    assert read == []
     listed = [job["alert_id"] for alert in api.get("/v1/alerts")["items"] for job in alert["jobs"]]
     assert listed == [*given[::-1], "door/7"]
     assert [job["alert_id"] for job in api.get("/v1/alerts/-9")["jobs"]] == [-9]
-    assert read == []
+    # And alerts were read once each, whatever their jobs
+    assert len(read) == len(given) + 2
 
 
 def test_a_job_lists_so_many_targets_counts_all_and_pages_through_them(

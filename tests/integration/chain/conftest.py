@@ -16,6 +16,7 @@ from actors.broker import runtime
 from config import load_settings
 from model import channels, ledger, rulebook
 from model.database import connection, database, open_database
+from model.jobs import with_alert
 from model.migrate import migrate
 from model.states import DeliveryState
 from model.tables import Alert, Channel, Delivery, Device, Job, LogEntry, PreferenceRow, RoutingRule, Tenant
@@ -142,7 +143,7 @@ class Chain:
 
     def jobs(self) -> list[Job]:
         with connection():
-            return list(Job.select().order_by(Job.id))
+            return list(with_alert().order_by(Job.id))
 
     def log(self) -> list[LogEntry]:
         with connection():

@@ -23,7 +23,7 @@ COUNTS = st.fixed_dictionaries({name: st.integers(0, 2) for name in COUNTERS})
 def _row(sequence: int, targets: int, counts: dict[str, int]) -> bulk.Row:
     return {
         "tenant_id": "acme", "alert_id": f"a{sequence}", "deliver_on_event": "OPEN", "sequence": sequence,
-        "channel_id": 1, "channel_name": "ops", "channel_type": "webhook", "payload": {}, "accepted_at": NOW,
+        "channel_id": 1, "channel_name": "ops", "channel_type": "webhook", "accepted_at": NOW,
         "expires_at": NOW, "state": JobState.PROCESSING, "targets": targets, **counts,
     }  # fmt: skip
 

@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 from peewee import IntegrityError
+from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
+from model import bulk
 from model.database import connection, database, is_sqlite
-from model.migrate import migrate, pending
-from model.tables import TABLES, Channel, RoutingRule, Tenant
-from tests.support.database import KEY, make_channel, make_tenant, open_test_database
+from model.jobs import with_alert
+from model.migrate import DIRECTORY, migrate, pending
+from model.tables import TABLES, Alert, Channel, Job, RoutingRule, Tenant
+from tests.support.database import KEY, NOW, make_channel, make_tenant, open_test_database
 
-NAMES = ["0001_initial"]
+NAMES = ["0001_initial", "0002_alerts_once"]
+
+ALERT = {"tenant_id": "acme", "alert_id": "new", "event_type": "OPEN", "payload": {}}
 
 
 def _indexes() -> dict[str, str]:
@@ -86,6 +91,44 @@ def test_pending_names_what_is_missing_and_migrating_twice_does_it_once(database
         assert migrate() == NAMES
         assert pending() == []
         assert migrate() == []
+
+
+EVENT = """
+INSERT INTO alerts (tenant_id, alert_id, event_type, payload, accepted_at, jobs, sweeps)
+VALUES ('acme', ?, 'OPEN', ?, ?, 1, 0)
+"""
+
+JOB = """
+INSERT INTO notification_jobs (tenant_id, alert_id, deliver_on_event, sequence, channel_id, channel_name, channel_type,
+    user_id, payload, severity, is_critical, accepted_at, expires_at, state, targets, delivered, failed, suppressed,
+    superseded, expired, created_at, sweeps)
+VALUES ('acme', ?, 'OPEN', ?, 1, 'ops', 'webhook', ?, ?, 2, false, ?, ?, 'COMPLETED', 1, 1, 0, 0, 0, 0, ?, 0)
+"""
+
+
+def test_what_alerts_say_is_in_their_own_rows_after_the_upgrade(database_url: str) -> None:
+    with open_test_database(database_url, migrated=False), connection():
+        # Given the first schema, where each job has a copy: one without its alert, and one that was repeated
+        mark = bulk.placeholder()
+        runner = Runner(database.obj, str(DIRECTORY), table_name="schema_migrations")
+        runner.up("0001_initial")
+        make_tenant()
+        for number in (1, 2, 3):
+            database.execute_sql(
+                EVENT.replace("?", mark), (f"a{number}", f'{{"n":{number}}}', NOW.isoformat())
+            )
+        database.execute_sql("DELETE FROM alerts WHERE id = 2")
+        for number, said, user in ((1, 1, None), (2, 2, None), (3, 33, "u")):
+            values = (f"a{number}", number, user, f'{{"n":{said}}}', *[NOW.isoformat()] * 3)
+            database.execute_sql(JOB.replace("?", mark), values)
+
+        # When it is brought up to date
+        migrate()
+
+        # Then each job finds what its alert said
+        assert [job.payload for job in with_alert().order_by(Job.id)] == [{"n": 1}, {"n": 2}, {"n": 33}]
+        # And what is accepted next has an id of its own
+        assert bulk.insert(Alert, [ALERT], returning=["id"])[0][0] > 3  # the last one there
 
 
 RACE = """

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2.extensions
 import pytest
-from peewee import IntegrityError
+from peewee import DataError, IntegrityError
 
 from model import bulk
-from model.database import connection, database, is_sqlite, transaction
+from model.database import DATABASE_AWAY, connection, database, is_sqlite, transaction
+from model.pools import PostgresPool
 from model.tables import Alert, Tenant
 from tests.servers.programs import wait_until
 
@@ -62,8 +63,8 @@ def test_what_nobody_reads_goes_with_the_next_statement_and_the_last_with_the_co
         bulk.insert(Alert, _alert("third"))
 
     assert inserted == [("second",)]
-    assert [text.split(" ")[0] for text in sent] == ["BEGIN;", "INSERT"]
-    assert sent[0].count("INSERT INTO alerts") == 2
+    assert [text.split(" ")[0] for text in sent] == ["BEGIN;", "EXECUTE"]
+    assert sent[0].count("EXECUTE") == 2
     assert sent[1].endswith("; COMMIT")
     assert _names() == ["first", "second", "third"]
     assert all(alert.payload == {"share": "100%"} for alert in Alert.select())
@@ -72,7 +73,8 @@ def test_what_nobody_reads_goes_with_the_next_statement_and_the_last_with_the_co
 def test_outside_of_a_transaction_nothing_waits(sent: list[str]) -> None:
     bulk.insert(Alert, _alert("first"))
 
-    assert [text.split(" ")[0] for text in sent] == ["INSERT"]
+    assert [text.split(" ")[0] for text in sent] == ["PREPARE"]
+    assert sent[0].count("EXECUTE") == 1
 
 
 @pytest.mark.parametrize("reads", [False, True])
@@ -87,7 +89,7 @@ def test_what_fails_fails_the_whole_transaction_and_no_other(sent: list[str], *,
     assert sent[-1] == "ROLLBACK"
     # Then nothing of its transaction is there, and what follows is none the wiser
     bulk.insert(Alert, _alert("second"))
-    assert sent[-1].startswith("INSERT")
+    assert sent[-1].startswith("EXECUTE")
     assert _names() == ["first", "second"]
     assert not Tenant.select().where(Tenant.tenant_id == "other").exists()
 
@@ -114,7 +116,7 @@ def test_what_a_savepoint_undoes_need_not_be_sent(sent: list[str]) -> None:
         bulk.insert(Alert, _alert("second"))
 
     assert _names() == ["first", "second"]
-    assert sum(text.count("INSERT INTO alerts") for text in sent) == 2
+    assert sum(text.count("EXECUTE") for text in sent) == 2
 
 
 def test_what_an_interrupt_left_behind_is_nobodys(sent: list[str]) -> None:
@@ -127,7 +129,57 @@ def test_what_an_interrupt_left_behind_is_nobodys(sent: list[str]) -> None:
 
     # Then nothing of it is done
     assert [(alert.alert_id, alert.jobs) for alert in Alert.select()] == [("first", 0), ("second", 0)]
-    assert sent[-2].startswith("INSERT")
+    assert sent[-2].startswith("EXECUTE")
+
+
+def test_what_comes_again_is_prepared_once(sent: list[str]) -> None:
+    for name in ("first", "second", "third"):
+        bulk.insert(Alert, _alert(name))
+    with transaction():
+        bulk.insert(Alert, _alert("fourth"))
+
+    assert [text.count("PREPARE") for text in sent] == [1, 0, 0, 0]
+    assert _names() == ["first", "second", "third", "fourth"]
+
+
+@pytest.mark.usefixtures("migrated", "sent")
+def test_what_failed_when_it_was_prepared_is_prepared_the_next_time() -> None:
+    # Given an insert that came with a statement that fails before it, or after it
+    for sql in ("SELECT 1 / 0", None):
+        with pytest.raises((DataError, IntegrityError)), transaction():  # noqa: PT012
+            if sql:
+                database.obj.send_later(sql, ())
+            bulk.insert(Alert, [{**row, "tenant_id": "nobody"} for row in _alert("first")])
+    # Then the next one is none the wiser
+    bulk.insert(Alert, _alert("first"))
+
+    assert _names() == ["first"]
+
+
+def test_no_more_is_prepared_than_a_server_should_keep(
+    sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PostgresPool, "PREPARED", 1)
+    bulk.insert(Alert, _alert("first"))
+    for _ in range(2):
+        bulk.insert(Alert, [row | {"jobs": 7} for row in _alert("second")], ignore_conflicts=True)
+
+    assert [text.split(" ")[0] for text in sent] == ["PREPARE", "INSERT", "INSERT"]
+    assert _names() == ["first", "second"]
+
+
+def test_behind_a_pooler_that_changes_servers_nothing_is_prepared_any_more(sent: list[str]) -> None:
+    bulk.insert(Alert, _alert("first"))
+    # Given a server that knows nothing of it
+    database.execute_sql("DEALLOCATE ALL")
+    # When it is asked, then the call is worth another try, as one to a database that was away
+    with pytest.raises(DATABASE_AWAY):
+        bulk.insert(Alert, _alert("second"))
+    for name in ("second", "third"):
+        bulk.insert(Alert, _alert(name))
+
+    assert [text.split(" ")[0] for text in sent[-2:]] == ["INSERT", "INSERT"]
+    assert _names() == ["first", "second", "third"]
 
 
 @pytest.mark.usefixtures("migrated")

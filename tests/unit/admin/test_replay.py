@@ -12,7 +12,7 @@ from config import load_settings
 from model import ledger
 from model.database import utcnow
 from model.states import DeliveryState, JobState
-from model.tables import Channel, Delivery, Device, Job
+from model.tables import Alert, Channel, Delivery, Device, Job
 from tests.support.database import KEY, make_channel, make_deliveries, make_job
 
 if TYPE_CHECKING:
@@ -139,13 +139,13 @@ def test_a_large_alert_is_read_once_and_not_for_each_phone(monkeypatch: pytest.M
         for number in range(1, 101)
     ]).execute()  # fmt: skip
     read: list[str] = []
-    decode = Job.payload.python_value
+    decode = Alert.payload.python_value
 
     def counted(text: str | None) -> Any:
         read.append(text or "")
         return decode(text)
 
-    monkeypatch.setattr(Job.payload, "python_value", counted)
+    monkeypatch.setattr(Alert.payload, "python_value", counted)
     assert run(job_id=job).deliveries == 100
     assert len(read) == 1
 

@@ -100,8 +100,7 @@ def test_pruning_takes_what_ended_long_ago_and_nothing_that_is_under_way() -> No
         make_deliveries(
             job, state=DeliveryState.DELIVERED if finished else DeliveryState.PENDING, finished_at=finished
         )
-        event = {"tenant_id": "acme", "alert_id": str(sequence), "event_type": "OPEN", "payload": {}}
-        bulk.insert(Alert, [event | {"accepted_at": old, "matched_at": old}])
+    Alert.update(accepted_at=old, matched_at=old).execute()
     for disabled in (old, None):
         Device.create(
             tenant="acme",
