@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from structlog.stdlib import BoundLogger
+
     from actors.decide import Attempt
     from config import Settings
     from model.channels import ChannelRef
@@ -137,6 +139,7 @@ def attempted(
     outcomes: Counter[tuple[str, str]] = Counter()
     pushes: Counter[tuple[str, str]] = Counter()
     final: list[Settlement] = []
+    bound = log.bind()
     for attempt, settlement in zip(made, settlements, strict=True):
         outcome = outcome_name(attempt.result)
         outcomes[channel_type_of(attempt.claim.sender), outcome] += 1
@@ -145,7 +148,7 @@ def attempted(
         if outcome == "internal" and isinstance(attempt.result, BaseException):
             log.error("sender_failed", sender=attempt.claim.sender, exc_info=attempt.result)
         owned = attempt.claim.delivery_id in kept
-        _tell(settlement, outcome=outcome, owned=owned)
+        _tell(bound, settlement, outcome=outcome, owned=owned)
         if owned and settlement.state.is_final:
             final.append(settlement)
     for labels, number in outcomes.items():
@@ -158,8 +161,9 @@ def attempted(
 def settled(settlements: Sequence[Settlement], kept: set[int], *, now: datetime) -> None:
     """The same for what ended, or waits, without an attempt."""
     final = [each for each in settlements if each.claim.delivery_id in kept and each.state.is_final]
+    bound = log.bind()
     for settlement in final:
-        _tell(settlement, outcome="none", owned=True)
+        _tell(bound, settlement, outcome="none", owned=True)
     _count(final, now)
 
 
@@ -172,7 +176,8 @@ def jobs_ended(ended: Sequence[Ended], settings: Settings, *, now: datetime) -> 
             metrics().push_duration.observe((now - job.accepted_at).total_seconds())
 
 
-def _tell(settlement: Settlement, *, outcome: str, owned: bool) -> None:
+def _tell(bound: BoundLogger, settlement: Settlement, *, outcome: str, owned: bool) -> None:
+    """The line of one settlement, by a logger that was bound for its batch: `log` itself binds anew for each line."""
     claim = settlement.claim
     fields: dict[str, Any] = {
         "tenant": claim.tenant_id,
@@ -193,7 +198,7 @@ def _tell(settlement: Settlement, *, outcome: str, owned: bool) -> None:
     if not owned:
         # The lease ended before the answer came, and somebody else holds the delivery: this may be a duplicate.
         fields["lease_lost"] = True
-    write = log.warning if settlement.state is DeliveryState.FAILED or not owned else log.info
+    write = bound.warning if settlement.state is DeliveryState.FAILED or not owned else bound.info
     write("delivery", **fields)
 
 
