@@ -290,6 +290,35 @@ def test_whatever_comes_is_either_storable_or_refused_in_words(data: Any) -> Non
         assert b"\\u0000" not in stored.replace(b"\\\\", b"")
 
 
+class Unusual(str):
+    """Text that is no plain `str`, and so is never passed over."""
+
+    __slots__ = ()
+
+
+def _unusual(value: Any) -> Any:
+    if isinstance(value, str):
+        return Unusual(value)
+    if isinstance(value, dict):
+        return {_unusual(key): _unusual(item) for key, item in value.items()}
+    return [_unusual(item) for item in value] if isinstance(value, list) else value
+
+
+def _read(extra: Any) -> Any:
+    try:
+        return parse_alert({"alert_id": 7, "details": {"extra": extra}}).snapshot
+    except InvalidInput as error:
+        return error.problems
+
+
+HOSTILE = st.text("a\0\ud800é", max_size=3)
+
+
+@given(extra=ANYTHING | HOSTILE | st.dictionaries(HOSTILE, HOSTILE, max_size=2))
+def test_text_that_is_passed_over_is_judged_as_text_that_is_looked_at(extra: Any) -> None:
+    assert _read(extra) == _read(_unusual(extra))
+
+
 @given(moment=st.datetimes(timezones=st.just(UTC)))
 def test_a_time_is_kept_to_the_microsecond(moment: datetime) -> None:
     for given_as in (moment, moment.isoformat(), moment.isoformat().replace("+00:00", "Z")):
