@@ -79,7 +79,9 @@ def _parts(job_ids: Sequence[int]) -> list[list[int]]:
     if len(job_ids) == 1:
         return [list(job_ids)]
     with connection():
-        jobs = list(Job.select(Job.id, Job.tenant, Job.channel_id, Job.user_id).where(among(Job.id, job_ids)))
+        jobs = list(
+            Job.select(Job.id, Job.tenant_id, Job.channel_id, Job.user_id).where(among(Job.id, job_ids))
+        )
         sizes = _sizes(jobs, _channels(jobs), TARGETS)
     parts: list[list[int]] = []
     room = 0

@@ -261,7 +261,7 @@ def dispatch_to_user(
             sequence = inserted[0][0] if inserted else _lock_event(tenant_id, alert.key)
         # By whichever channel it went: the one of now may have been made since. None where it was pruned, and its alert
         # is about to be: then this one is new.
-        mine = (Job.tenant == tenant_id) & (Job.alert_id == alert.key) & (Job.user_id == user_id)
+        mine = (Job.tenant_id == tenant_id) & (Job.alert_id == alert.key) & (Job.user_id == user_id)
         known = None if inserted else Job.select(Job.id).where(mine).first()
         if known is not None:
             return int(known.id)

@@ -203,18 +203,18 @@ def _last_notified(alerts: Sequence[Unmatched], books: dict[str, RuleBook]) -> L
     _lock_alerts({(alert.tenant_id, alert.alert_id) for alert in alerts})
     query: Any = (
         Job.select(
-            Job.tenant,
+            Job.tenant_id,
             Job.alert_id,
             Job.channel_id,
             fn.MAX(Job.created_at).converter(Job.created_at.python_value),
         )
         .where(
-            Job.tenant.in_(sorted(books))
+            Job.tenant_id.in_(sorted(books))
             & Job.alert_id.in_(sorted({alert.alert_id for alert in alerts}))
             & Job.channel_id.in_(sorted(throttled))
             & notifies()
         )
-        .group_by(Job.tenant, Job.alert_id, Job.channel_id)
+        .group_by(Job.tenant_id, Job.alert_id, Job.channel_id)
         .tuples()
     )
     return {(tenant, alert_id, channel): moment for tenant, alert_id, channel, moment in query}

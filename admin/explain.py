@@ -126,7 +126,7 @@ def _last_notified(tenant_id: str, event: AlertEvent, at: datetime) -> dict[int,
     query = (
         Job.select(Job.channel_id, fn.MAX(Job.created_at).converter(Job.created_at.python_value))
         .where(
-            (Job.tenant == tenant_id)
+            (Job.tenant_id == tenant_id)
             & (Job.alert_id == event.key)
             & (Job.deliver_on_event != event.event_type)
             & (Job.created_at <= at)

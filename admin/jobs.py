@@ -43,7 +43,7 @@ def list_jobs(
     if wrong := sorted(set(states) - set(JobState)):
         raise LookupError(f"there is no job state {wrong[0]!r}; there are {', '.join(JobState)}")
     with connection():
-        query = listed_jobs().where(Job.tenant == tenant_id)
+        query = listed_jobs().where(Job.tenant_id == tenant_id)
         query = query.order_by(Job.id.desc()).limit(limit)
         if states:
             query = query.where(Job.state.in_(list(states)))
@@ -61,7 +61,7 @@ def _of_channel(tenant_id: str, channel: str | int) -> Any:
         return Job.channel_id == find_channel(tenant_id, channel).id
     except LookupError:
         named = Job.channel_name == str(channel)
-        if Job.select().where((Job.tenant == tenant_id) & named).limit(1).exists():
+        if Job.select().where((Job.tenant_id == tenant_id) & named).limit(1).exists():
             return named
         raise
 
@@ -72,7 +72,7 @@ def find_job(tenant_id: str, reference: str | int) -> Job:
     Raises:
         LookupError: this tenant has none, or several of one alert; another tenant's id gets the same words.
     """
-    mine = with_alert().where(Job.tenant == tenant_id)
+    mine = with_alert().where(Job.tenant_id == tenant_id)
     text = str(reference)
     found: Job | None
     if text.isascii() and text.isdigit() and len(text) <= 18:  # noqa: PLR2004  # a 64-bit column

@@ -34,7 +34,7 @@ class Group:
         if not self.are_alerts:
             return list(self.ids)
         same = (
-            (Job.tenant == Alert.tenant)
+            (Job.tenant_id == Alert.tenant)
             & (Job.alert_id == Alert.alert_id)
             & (Job.deliver_on_event == Alert.event_type)
         )
@@ -73,7 +73,7 @@ def pending(group: Group, *, until: datetime) -> Pending:
         active += Alert.select().where(Alert.id.in_(group.ids) & Alert.matched_at.is_null()).count()
     active += Job.select().where(Job.id.in_(group.jobs) & (Job.state == JobState.PENDING)).count()
     query = Delivery.select(Delivery.state, Delivery.next_attempt_at).where(
-        Delivery.job.in_(group.jobs) & Delivery.state.in_(list(IN_PROGRESS))
+        Delivery.job_id.in_(group.jobs) & Delivery.state.in_(list(IN_PROGRESS))
     )
     later: Counter[str] = Counter()
     due: datetime | None = None

@@ -53,7 +53,7 @@ def prune(
 
     def jobs() -> bool:
         old = Job.finished_at < before
-        return _jobs(old if tenant_id is None else old & (Job.tenant == tenant_id), waiting, done)
+        return _jobs(old if tenant_id is None else old & (Job.tenant_id == tenant_id), waiting, done)
 
     def rows(name: str, table: Any, old: Any) -> Callable[[], bool]:
         def batch() -> bool:
@@ -66,7 +66,7 @@ def prune(
         return batch
 
     same = (
-        (Job.tenant == Alert.tenant)
+        (Job.tenant_id == Alert.tenant)
         & (Job.alert_id == Alert.alert_id)
         & (Job.deliver_on_event == Alert.event_type)
     )
@@ -113,7 +113,7 @@ def _jobs(old: Any, waiting: list[int], done: dict[str, int]) -> bool:
     rows = list(itertools.accumulate(targets for _, targets in found))
     ids = waiting[: max(1, bisect.bisect_right(rows, BATCH))]
     del waiting[: len(ids)]
-    done["deliveries"] += Delivery.delete().where(Delivery.job.in_(ids)).execute()
+    done["deliveries"] += Delivery.delete().where(Delivery.job_id.in_(ids)).execute()
     done["jobs"] += Job.delete().where(Job.id.in_(ids)).execute()
     return True
 
@@ -124,7 +124,7 @@ def _thin_out(job_id: int, done: dict[str, int]) -> bool:
     A push to all of a tenant's users has a million, and who has them all deleted at once keeps everybody else out of
     SQLite for as long. The totals follow in the same transaction, so that the equation of the promise always holds.
     """
-    some = Delivery.select(Delivery.id, Delivery.state).where(Delivery.job == job_id).limit(BATCH)
+    some = Delivery.select(Delivery.id, Delivery.state).where(Delivery.job_id == job_id).limit(BATCH)
     states = dict(tuples(some))
     if len(states) < BATCH:
         return False

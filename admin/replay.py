@@ -120,15 +120,15 @@ def replaying(
         began, now = time.monotonic(), utcnow()
         with transaction():
             rows, after = _select(tenant_id, wanted, after=after)
-            alerts = _alerts({row.job for row in rows})
+            alerts = _alerts({row.job_id for row in rows})
             verdicts = _verdicts(tenant_id, rows, alerts, now)
             again = _reopen(
                 rows, verdicts, alerts, done, settings=settings, now=now, room=limit - done.deliveries
             )
         took = time.monotonic() - began
         hand_on_deliveries(again.deliveries)
-        hand_on(fanout_critical, [row.job for row in again.fan_outs if row.is_critical])
-        hand_on(fanout_devices, [row.job for row in again.fan_outs if not row.is_critical])
+        hand_on(fanout_critical, [row.job_id for row in again.fan_outs if row.is_critical])
+        hand_on(fanout_devices, [row.job_id for row in again.fan_outs if not row.is_critical])
         if after is not None and is_sqlite():
             # As in admin.prune: who waits for the lock would find it taken again each time.
             time.sleep(took)
@@ -147,7 +147,7 @@ def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], i
         & Delivery.state.in_([state.value for state in COUNTER])
     )
     if wanted.job_id is not None:
-        condition &= Delivery.job == wanted.job_id
+        condition &= Delivery.job_id == wanted.job_id
     if wanted.channel is not None:
         condition &= Delivery.channel_id == find_channel(tenant_id, wanted.channel).id
     if wanted.reason is not None:
@@ -156,7 +156,7 @@ def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], i
         condition &= Delivery.finished_at >= wanted.since
     if wanted.until is not None:
         condition &= Delivery.finished_at < wanted.until
-    found = Delivery.select(Delivery.id, Delivery.job).where(condition).order_by(Delivery.id).limit(BATCH)
+    found = Delivery.select(Delivery.id, Delivery.job_id).where(condition).order_by(Delivery.id).limit(BATCH)
     candidates = dict(tuples(found))
     ids = sorted(candidates)
     if not ids:
@@ -166,7 +166,7 @@ def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], i
     query = (
         Delivery.select(
             Delivery.id,
-            Delivery.job,
+            Delivery.job_id,
             Delivery.state,
             Delivery.channel_id,
             Delivery.device_id,
@@ -179,7 +179,7 @@ def _select(tenant_id: str, wanted: Filter, *, after: int) -> tuple[list[Any], i
             Device.platform.alias("platform"),
             Device.disabled_at.alias("device_disabled_at"),
         )
-        .join(Job, on=Delivery.job == Job.id)
+        .join(Job, on=Delivery.job_id == Job.id)
         .join(
             Channel,
             JOIN.LEFT_OUTER,
@@ -250,7 +250,7 @@ def _verdicts(
             found[row.id] = DELIVER
         else:
             preference = preferences[row.user_id]
-            found[row.id] = preference.verdict(alerts[row.job], is_critical=row.is_critical, at=now)
+            found[row.id] = preference.verdict(alerts[row.job_id], is_critical=row.is_critical, at=now)
     return found
 
 
@@ -287,10 +287,10 @@ def _reopen(
         if sender is None:
             again.fan_outs.append(row)
             continue
-        leaving.setdefault(row.job, Counter())[COUNTER[DeliveryState(row.state)]] += 1
+        leaving.setdefault(row.job_id, Counter())[COUNTER[DeliveryState(row.state)]] += 1
         due = verdict.until
         state = DeliveryState.PENDING if due is None else DeliveryState.DEFERRED
-        again.deliveries.append(Inserted(row.id, row.job, sender, row.channel_id, row.is_critical, state))
+        again.deliveries.append(Inserted(row.id, row.job_id, sender, row.channel_id, row.is_critical, state))
         reopened.append({
             "id": row.id,
             "sender": sender,
@@ -302,7 +302,7 @@ def _reopen(
             "finished_at": None,
             "sweeps": 0,
             "sweep_at": due or now + timedelta(seconds=settings.sweep_grace),
-            "expires_at": (due or now) + time_to_live(settings, alerts[row.job]),
+            "expires_at": (due or now) + time_to_live(settings, alerts[row.job_id]),
         })  # fmt: skip
     bulk.update(Delivery, reopened)
     jobs = Job.select(Job.id, Job.failed, Job.expired).where(Job.id.in_(sorted(leaving))) if leaving else ()
@@ -321,7 +321,7 @@ def _reopen(
     )
     _forget_fan_outs(again.fan_outs, alerts, settings, now)
     done.deliveries += len(reopened) + len(again.fan_outs)
-    done.jobs |= {*leaving, *(row.job for row in again.fan_outs)}
+    done.jobs |= {*leaving, *(row.job_id for row in again.fan_outs)}
     return again
 
 
@@ -335,7 +335,7 @@ def _forget_fan_outs(
         Job,
         [
             {
-                "id": row.job,
+                "id": row.job_id,
                 "state": JobState.PENDING,
                 "reason": None,
                 "targets": 0,
@@ -343,7 +343,7 @@ def _forget_fan_outs(
                 "finished_at": None,
                 "sweeps": 0,
                 "sweep_at": now + timedelta(seconds=settings.sweep_grace),
-                "expires_at": now + time_to_live(settings, alerts[row.job]),
+                "expires_at": now + time_to_live(settings, alerts[row.job_id]),
             }
             for row in rows
         ],

@@ -94,7 +94,7 @@ def _fitting(sizes: Sequence[tuple[int, int]]) -> list[int]:
 def _jobs_of(tenant_id: str, events: Sequence[Alert]) -> dict[int, list[dict[str, Any]]]:
     """The first jobs of each event, by its id, in one query."""
     found: dict[int, list[dict[str, Any]]] = {event.id: [] for event in events}
-    mine = (Job.tenant == tenant_id) & Job.alert_id.in_({event.alert_id for event in events})
+    mine = (Job.tenant_id == tenant_id) & Job.alert_id.in_({event.alert_id for event in events})
     place = fn.ROW_NUMBER().over(partition_by=[Job.sequence], order_by=[Job.id])
     numbered = Job.select(Job.id, place.alias("place")).where(mine & Job.sequence.in_(list(found)))
     query = (
@@ -120,7 +120,7 @@ def alert_history(tenant_id: str, alert_id: str) -> Page:
         raise LookupError(f"there is no alert {alert_id!r} in tenant {tenant_id!r}")
     jobs = (
         listed_jobs()
-        .where((Job.tenant == tenant_id) & (Job.alert_id == alert_id))
+        .where((Job.tenant_id == tenant_id) & (Job.alert_id == alert_id))
         .order_by(Job.id)
         .limit(JOBS)
     )

@@ -47,10 +47,10 @@ def lines() -> list[Line]:
             Job.alert_id, Job.deliver_on_event, Alert.payload, Job.channel_name, Delivery.sender, Device.name,
             Delivery.state, Delivery.reason, Delivery.attempts, Delivery.code,
         )
-        .join(Job, on=Delivery.job == Job.id)
+        .join(Job, on=Delivery.job_id == Job.id)
         .join(Alert, on=Job.sequence == Alert.id)
         .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
-        .where(Job.tenant == TENANT)
+        .where(Job.tenant_id == TENANT)
         .order_by(Job.id, Delivery.id)
         .tuples()
     )  # fmt: skip

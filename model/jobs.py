@@ -169,6 +169,6 @@ def notifies() -> Any:
     """
     moving = [DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.RETRYING]
     is_moving = fn.EXISTS(
-        Delivery.select(SQL("1")).where((Delivery.job == Job.id) & Delivery.state.in_(moving))
+        Delivery.select(SQL("1")).where((Delivery.job_id == Job.id) & Delivery.state.in_(moving))
     )
     return (Job.delivered > 0) | (Job.finished_at.is_null() & is_moving)

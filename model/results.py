@@ -78,7 +78,7 @@ def _only_user(job: Job, rows: Sequence[Delivery], *, is_whole: bool) -> str | N
     if len(users) != 1:
         return None
     (user_id,) = users
-    others = (Delivery.job == job.id) & (Delivery.user_id != user_id)
+    others = (Delivery.job_id == job.id) & (Delivery.user_id != user_id)
     return user_id if is_whole or not Delivery.select().where(others).limit(1).exists() else None
 
 
@@ -98,7 +98,7 @@ def targets_of(
     query = (
         Delivery.select(Delivery, Device.platform.alias("platform"))
         .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
-        .where(Delivery.job == job_id)
+        .where(Delivery.job_id == job_id)
         .order_by(Delivery.device_id)
         .limit(limit)
         .objects()

@@ -35,7 +35,7 @@ def backlog(tenant_id: str | None = None, *, now: datetime | None = None) -> lis
     now = now or utcnow()
     stages = (
         ("match", Alert, Alert.accepted_at, Alert.tenant),
-        ("fanout", Job, Job.created_at, Job.tenant),
+        ("fanout", Job, Job.created_at, Job.tenant_id),
         ("deliver", Delivery, fn.COALESCE(Delivery.next_attempt_at, Delivery.created_at), Delivery.tenant_id),
     )
     found = []
@@ -63,7 +63,7 @@ def status(tenant_id: str | None = None) -> dict[str, Any]:
     if tenant_id is not None:
         failed = failed.where(Delivery.tenant_id == tenant_id)
         alerts = alerts.where(Alert.tenant == tenant_id)
-        jobs = jobs.where(Job.tenant == tenant_id)
+        jobs = jobs.where(Job.tenant_id == tenant_id)
         deliveries = deliveries.where(Delivery.tenant_id == tenant_id)
     accepted, matched = next(tuples(alerts))
     by_job: dict[str, int] = dict(row[:2] for row in tuples(jobs))

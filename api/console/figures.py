@@ -147,7 +147,7 @@ def figures(tenant_id: str, chosen: str, *, now: datetime) -> Figures:
         tried, cut_log = _counts(LogEntry, LogEntry.at, tenant_id, grid, LogEntry.outcome)
         made, cut_jobs = _counts(Job, Job.created_at, tenant_id, grid)
         ended, _ = _counts(Job, Job.finished_at, tenant_id, grid)
-        unfinished = (Job.tenant == tenant_id) & Job.state.in_([JobState.PENDING, JobState.PROCESSING])
+        unfinished = (Job.tenant_id == tenant_id) & Job.state.in_([JobState.PENDING, JobState.PROCESSING])
         under_way = Job.select(fn.COUNT(Job.id)).where(unfinished).scalar()
         timed = _timed(tenant_id, grid)
         channels = _channels(tenant_id, grid)
@@ -225,9 +225,10 @@ def _counts(
     table: Any, moment: Any, tenant_id: str, grid: _Grid, kind: Any = None
 ) -> tuple[dict[str, list[int]], bool]:
     """Rows by kind and bucket, and whether there are more than were read."""
-    mine = table.tenant_id if table is LogEntry else table.tenant
     columns = [moment.alias("moment"), *([kind.alias("kind")] if kind is not None else [])]
-    newest = table.select(*columns).where(mine == tenant_id).order_by(table.id.desc()).limit(SCANNED)
+    newest = (
+        table.select(*columns).where(table.tenant_id == tenant_id).order_by(table.id.desc()).limit(SCANNED)
+    )
     minute = _minute(newest.c.moment)
     kinds = [newest.c.kind] if kind is not None else []
     query = (
@@ -275,7 +276,7 @@ def _channels(tenant_id: str, grid: _Grid) -> list[ChannelSums]:
             Job.channel_id, Job.channel_name, Job.channel_type, Job.created_at,
             *(getattr(Job, name) for name in names),
         )
-        .where(Job.tenant == tenant_id)
+        .where(Job.tenant_id == tenant_id)
         .order_by(Job.id.desc())
         .limit(SCANNED)
     )  # fmt: skip

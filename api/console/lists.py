@@ -61,7 +61,7 @@ def _says(table: Any, tenant_id: str, text: str) -> Any:
         table: Alert, or Job in a query that has joined it.
     """
     # Counted in the index over (tenant, id) alone. Ids are shared: other tenants' rows do not count.
-    newest = table.select(table.id).where(table.tenant == tenant_id).order_by(table.id.desc())
+    newest = table.select(table.id).where(table.tenant_id == tenant_id).order_by(table.id.desc())
     oldest = newest.offset(SEARCHED - 1).limit(1).scalar() or 0  # none: the tenant has fewer
     # The payload is JSON: what is looked for must be spelled as it is there.
     spelled = orjson.dumps(text).decode()[1:-1]
@@ -104,7 +104,7 @@ def alert(tenant_id: str, alert_id: str) -> tuple[list[Alert], list[Job]]:
     )
     if not events:
         raise LookupError(f"there is no alert {alert_id!r} in tenant {tenant_id!r}")
-    mine = (Job.tenant == tenant_id) & (Job.alert_id == alert_id)
+    mine = (Job.tenant_id == tenant_id) & (Job.alert_id == alert_id)
     return events, list(Job.select().where(mine).order_by(Job.id).limit(1000))
 
 
@@ -119,7 +119,7 @@ def jobs(
 ) -> Rows:
     """Jobs."""
     before = cursors.decode("jobs", cursor, width=1)
-    query = with_alert().where(Job.tenant == tenant_id).order_by(Job.id.desc())
+    query = with_alert().where(Job.tenant_id == tenant_id).order_by(Job.id.desc())
     if text:
         query = query.where(_says(Job, tenant_id, text))
     if states:
@@ -137,7 +137,7 @@ def job(tenant_id: str, job_id: int) -> Job:
     Raises:
         LookupError: this tenant has no such job.
     """
-    found: Job | None = with_alert().where((Job.tenant == tenant_id) & (Job.id == job_id)).first()
+    found: Job | None = with_alert().where((Job.tenant_id == tenant_id) & (Job.id == job_id)).first()
     if found is None:
         raise LookupError(f"there is no job {job_id} in tenant {tenant_id!r}")
     return found
@@ -149,7 +149,7 @@ def deliveries(found: Job, cursor: str | None) -> Rows:
     query = (
         Delivery.select(Delivery, Device.platform.alias("platform"), Device.name.alias("device_name"))
         .join(Device, JOIN.LEFT_OUTER, on=addressed())
-        .where(Delivery.job == found.id)
+        .where(Delivery.job_id == found.id)
         .order_by(Delivery.id)
         .objects()
     )
@@ -175,10 +175,10 @@ def dead(tenant_id: str, *, channel: int | None, reason: str, hours: int | None,
             Delivery, Job.alert_id.alias("alert_id"), Job.deliver_on_event.alias("event"),
             Job.channel_name.alias("channel_name"), Job.severity.alias("severity"), Device.name.alias("device_name"),
         )
-        .join(Job, on=Delivery.job == Job.id)
+        .join(Job, on=Delivery.job_id == Job.id)
         .join(Device, JOIN.LEFT_OUTER, on=addressed())
         .where(
-            (Job.tenant == tenant_id)
+            (Job.tenant_id == tenant_id)
             & Job.state.in_(list(_WITH_DEAD))
             & ((Job.failed > 0) | (Job.expired > 0))
             & Delivery.state.in_(list(DEAD))
@@ -205,7 +205,7 @@ def channel_choices(tenant_id: str) -> list[tuple[int, str]]:
 
 def channel_jobs(tenant_id: str, channel_id: int) -> list[Job]:
     """A channel's newest jobs."""
-    mine = (Job.tenant == tenant_id) & (Job.channel_id == channel_id)
+    mine = (Job.tenant_id == tenant_id) & (Job.channel_id == channel_id)
     return list(with_alert().where(mine).order_by(Job.id.desc()).limit(10))
 
 

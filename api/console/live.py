@@ -149,14 +149,14 @@ def fingerprint(tenant_id: str) -> Fingerprint:
     with connection():
         newest = tuple(
             table.select(fn.MAX(table.id)).where(mine == tenant_id).scalar()
-            for table, mine in ((Alert, Alert.tenant), (Job, Job.tenant), (LogEntry, LogEntry.tenant_id))
+            for table, mine in ((Alert, Alert.tenant), (Job, Job.tenant_id), (LogEntry, LogEntry.tenant_id))
         )
         in_progress = tuple(
             table.select(SQL("1"))
             .where((mine == tenant_id) & table.sweep_at.is_null(is_null=False))
             .limit(COUNTED)
             .count()
-            for table, mine in ((Alert, Alert.tenant), (Job, Job.tenant), (Delivery, Delivery.tenant_id))
+            for table, mine in ((Alert, Alert.tenant), (Job, Job.tenant_id), (Delivery, Delivery.tenant_id))
         )
         channels = Channel.select(fn.MAX(Channel.health_at), fn.MAX(Channel.updated_at), fn.COUNT(Channel.id))
         health = tuple(map(str, next(iter(channels.where(Channel.tenant == tenant_id).tuples()))))

@@ -60,7 +60,7 @@ def list_jobs(
 
 
 def _job(tenant_id: str, job_id: int) -> Job:
-    job: Job | None = with_alert().where((Job.tenant == tenant_id) & (Job.id == job_id)).first()
+    job: Job | None = with_alert().where((Job.tenant_id == tenant_id) & (Job.id == job_id)).first()
     if job is None:
         raise LookupError(f"there is no job {job_id} in tenant {tenant_id!r}")
     return job

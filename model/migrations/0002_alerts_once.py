@@ -1,8 +1,15 @@
-"""What an alert says stands in its own row alone, and no longer in each job's as well."""
+"""What an alert says stands in its own row alone, and less is done for each job and delivery.
+
+Jobs had a copy of their alerts. Each insert of a job asked for its tenant, and of a delivery for its job, which the
+same transaction had locked or inserted: PostgreSQL now deletes what goes with a row by a trigger, once a statement.
+SQLite cannot drop a constraint, and keeps them.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from peewee import SqliteDatabase
 
 if TYPE_CHECKING:
     from peewee import Database
@@ -21,7 +28,34 @@ UPDATE alerts SET payload = j.payload FROM notification_jobs AS j
 WHERE j.user_id IS NOT NULL AND j.sequence = alerts.id AND j.payload <> alerts.payload
 """
 
+#: A channel is one tenant's, so that alert and channel say it all; no other index begins with either.
+KEY = """\
+CREATE UNIQUE INDEX "notification_jobs_alert_id_channel_id_tenant_id_deliver_on_event" \
+ON "notification_jobs" ("alert_id", "channel_id", "tenant_id", "deliver_on_event")"""
+
+OLD_KEY = "DROP INDEX notification_jobs_tenant_id_alert_id_channel_id_deliver_on_event"
+
+#: What goes with what: table, its column, the table that it refers to, that one's column.
+FOLLOWING = (
+    ("notification_jobs", "tenant_id", "tenants", "tenant_id"),
+    ("deliveries", "job_id", "notification_jobs", "id"),
+)
+
 
 def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signature
-    for statement in (RESTORED, REPEATED, "ALTER TABLE notification_jobs DROP COLUMN payload"):
+    for statement in (RESTORED, REPEATED, "ALTER TABLE notification_jobs DROP COLUMN payload", KEY, OLD_KEY):
         db.execute_sql(statement)
+    if isinstance(db, SqliteDatabase):
+        return
+    for table, column, whose, key in FOLLOWING:
+        db.execute_sql(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{column}_fkey")
+        db.execute_sql(
+            f"CREATE FUNCTION tocsin_{table}_follow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "  # noqa: S608  # names are ours
+            f"DELETE FROM {table} WHERE {column} IN (SELECT {key} FROM gone); RETURN NULL; END $$"
+        )
+        db.execute_sql(
+            f"CREATE TRIGGER {table}_follow AFTER DELETE ON {whose} REFERENCING OLD TABLE AS gone "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION tocsin_{table}_follow()"
+        )
+    # Peewee had made it as wide as an ordinary id.
+    db.execute_sql("ALTER TABLE deliveries ALTER COLUMN job_id TYPE bigint")

@@ -55,7 +55,7 @@ def _shift(alert_id: str, by: timedelta) -> None:
         earlier(alert, "accepted_at", "matched_at")
     for job in Job.select().where(Job.alert_id == alert_id):
         earlier(job, "accepted_at", "created_at", "finished_at")
-        for delivery in Delivery.select().where(Delivery.job == job.id):
+        for delivery in Delivery.select().where(Delivery.job_id == job.id):
             earlier(delivery, "created_at", "finished_at")
         for entry in LogEntry.select().where(LogEntry.job_id == job.id):
             earlier(entry, "at")

@@ -88,7 +88,7 @@ def _fill(tenant: str) -> None:
     )  # fmt: skip
     make_deliveries(going, 2, tenant_id=tenant, channel_id=channel)
     Delivery.update(state=DeliveryState.FAILED, reason="rejected", finished_at=utcnow(), sweep_at=None).where(
-        (Delivery.job == going) & (Delivery.device_id == 1)
+        (Delivery.job_id == going) & (Delivery.device_id == 1)
     ).execute()
     for user in ("alice", "bob", "Zoë/ü"):
         Device.create(tenant=tenant, user_id=user, platform="ios", token=user, address_hash=user)
@@ -237,9 +237,9 @@ def test_the_pulse_feels_every_kind_of_news() -> None:
     before = fingerprint("acme")
     assert fingerprint("acme") == before
     with connection():
-        job = Job.select().where((Job.tenant == "acme") & (Job.alert_id == "a9")).get()
+        job = Job.select().where((Job.tenant_id == "acme") & (Job.alert_id == "a9")).get()
         Delivery.update(state=DeliveryState.EXPIRED, sweep_at=None).where(
-            (Delivery.job == job.id) & (Delivery.device_id == 2)
+            (Delivery.job_id == job.id) & (Delivery.device_id == 2)
         ).execute()
     after = fingerprint("acme")
     assert after != before

@@ -180,14 +180,14 @@ def read_rows(tenant: str) -> tuple[list[Row], set[tuple[str, str]]]:
         query = (
             Delivery.select(
                 Delivery.id,
-                Delivery.job,
+                Delivery.job_id,
                 Delivery.state,
                 Delivery.reason,
                 Delivery.attempts,
                 Job.accepted_at,
                 Device.token,
             )
-            .join(Job, on=Delivery.job == Job.id)
+            .join(Job, on=Delivery.job_id == Job.id)
             .join(Device, JOIN.LEFT_OUTER, on=Delivery.device_id == Device.id)
             .where(Delivery.tenant_id == tenant)
         )

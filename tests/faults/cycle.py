@@ -261,7 +261,7 @@ def _wait_for_arrivals(stack: Stack, offset: int, number: int, producer: subproc
 def _in_progress(tenant: str) -> Iterator[tuple[str, int]]:
     with connection():
         yield "alerts", Alert.select().where((Alert.tenant == tenant) & Alert.matched_at.is_null()).count()
-        yield "jobs", Job.select().where((Job.tenant == tenant) & (Job.state == JobState.PENDING)).count()
+        yield "jobs", Job.select().where((Job.tenant_id == tenant) & (Job.state == JobState.PENDING)).count()
         waiting = (Delivery.tenant_id == tenant) & Delivery.state.in_(list(IN_PROGRESS))
         yield "deliveries", Delivery.select().where(waiting).count()
 

@@ -84,7 +84,7 @@ def is_idle(tenant: str) -> bool:
         with connection():
             return not (
                 Alert.select().where((Alert.tenant == tenant) & Alert.matched_at.is_null()).exists()
-                or Job.select().where((Job.tenant == tenant) & Job.finished_at.is_null()).exists()
+                or Job.select().where((Job.tenant_id == tenant) & Job.finished_at.is_null()).exists()
             )
     except DATABASE_AWAY:
         return False

@@ -140,7 +140,7 @@ def job(
         tried, is_cut = lists.attempts([each.id for each in rows.items])
         shown: Delivery | None = rows.items[0] if rows.items else None
         if delivery is not None:
-            shown = Delivery.get_or_none((Delivery.job == found.id) & (Delivery.id == delivery))
+            shown = Delivery.get_or_none((Delivery.job_id == found.id) & (Delivery.id == delivery))
             if shown is None:
                 raise LookupError(f"job {job_id} has no delivery {delivery}")
         message = message_of(request.app.state.settings, found, shown) if shown else None

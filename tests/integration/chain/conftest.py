@@ -134,7 +134,7 @@ class Chain:
                 Delivery.reason,
                 Delivery.attempts,
             )
-            .join(Job, on=Delivery.job == Job.id)
+            .join(Job, on=Delivery.job_id == Job.id)
             .order_by(Delivery.id)
             .tuples()
         )

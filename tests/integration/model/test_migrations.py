@@ -16,8 +16,16 @@ from model import bulk
 from model.database import connection, database, is_sqlite
 from model.jobs import with_alert
 from model.migrate import DIRECTORY, migrate, pending
-from model.tables import TABLES, Alert, Channel, Job, RoutingRule, Tenant
-from tests.support.database import KEY, NOW, make_channel, make_tenant, open_test_database
+from model.tables import TABLES, Alert, Channel, Delivery, Job, RoutingRule, Tenant
+from tests.support.database import (
+    KEY,
+    NOW,
+    make_channel,
+    make_deliveries,
+    make_job,
+    make_tenant,
+    open_test_database,
+)
 
 NAMES = ["0001_initial", "0002_alerts_once"]
 
@@ -60,6 +68,10 @@ def test_migrations_and_tables_agree(database_url: str) -> None:
     with open_test_database(database_url), connection():
         assert not diff_models(database.obj, TABLES)
         by_migration = _columns(), _indexes(), _foreign_keys()
+        if is_sqlite():  # where a constraint cannot be dropped
+            for name in ("notification_jobs", "deliveries"):
+                assert by_migration[2].pop(name)
+                by_migration[2][name] = []
 
         # When the tables themselves make it in its place
         for table in reversed(TABLES):
@@ -82,6 +94,7 @@ def test_the_triggers_are_there(database_url: str) -> None:
         else:
             rows = database.execute_sql("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal").fetchall()
             expected = {"notification_channels_changed", "notification_routing_rules_changed"}
+            expected |= {"notification_jobs_follow", "deliveries_follow"}
     assert {row[0] for row in rows} == expected
 
 
@@ -211,11 +224,15 @@ def test_a_tenant_goes_with_all_that_is_its_own(database_url: str) -> None:
         for tenant_id in ("acme", "other"):
             make_tenant(tenant_id)
             RoutingRule.create(tenant=tenant_id, channel=make_channel(tenant_id), name="all")
+            make_deliveries(make_job(tenant_id, sequence=len(tenant_id)), 2, tenant_id=tenant_id)
 
         Tenant.delete().where(Tenant.tenant_id == "acme").execute()
 
         assert [channel.tenant_id for channel in Channel.select()] == ["other"]
         assert [rule.tenant_id for rule in RoutingRule.select()] == ["other"]
+        assert [alert.tenant_id for alert in Alert.select()] == ["other"]
+        assert [job.tenant_id for job in Job.select()] == ["other"]
+        assert [delivery.tenant_id for delivery in Delivery.select()] == ["other"] * 2
 
 
 def test_nothing_belongs_to_a_tenant_that_is_not_there(database_url: str) -> None:

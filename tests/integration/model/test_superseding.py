@@ -95,10 +95,10 @@ def test_a_push_is_ended_by_what_reaches_the_same_device_or_by_the_end(
     assert {claim.delivery_id for claim in ledger.load(claimed, now=NOW) if claim.later} == ends
 
     # And when it waits again, the later event ends just that
-    Delivery.update(state=S.RETRYING, lease_until=None).where(Delivery.job == opened).execute()
+    Delivery.update(state=S.RETRYING, lease_until=None).where(Delivery.job_id == opened).execute()
     with transaction():
         assert superseding.supersede_earlier([later], now=NOW).deliveries == {"webhook": len(ends)}
-    ended = Delivery.select().where((Delivery.job == opened) & (Delivery.state == S.SUPERSEDED))
+    ended = Delivery.select().where((Delivery.job_id == opened) & (Delivery.state == S.SUPERSEDED))
     assert {delivery.id for delivery in ended} == ends
 
 

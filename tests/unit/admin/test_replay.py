@@ -84,7 +84,7 @@ def test_what_cannot_succeed_is_skipped_and_said_and_what_was_superseded_stays()
     assert run().skipped == {"channel_disabled": 3}
     Channel.delete().where(Channel.id == channel).execute()
     assert run().skipped == {"channel_deleted": 3}
-    assert Delivery.get(Delivery.job == job).state == "SUPERSEDED"
+    assert Delivery.get(Delivery.job_id == job).state == "SUPERSEDED"
 
 
 @pytest.mark.usefixtures("db")
