@@ -127,7 +127,7 @@ def load(claimed: Mapping[int, int], *, now: datetime) -> list[Claim]:
     # One look-up a row, by its id. PostgreSQL would rather read all devices, or all of a user's, by their number or for
     # lack of statistics: 12 ms for a hundred of ten thousand, and 0.8 so.
     device = "devices" if is_sqlite() else "LATERAL (SELECT * FROM devices WHERE id = d.device_id OFFSET 0)"
-    rows = database.execute_sql(
+    rows = execute(
         "SELECT d.id, d.job_id, d.tenant_id, d.channel_id, d.device_id, d.user_id, d.sender, d.attempts, "  # noqa: S608  # names are ours
         "d.lease_until, d.expires_at, v.platform, v.token, v.subscription, v.disabled_at IS NOT NULL "
         f"FROM deliveries d LEFT JOIN {device} v ON v.id = d.device_id "
@@ -157,7 +157,7 @@ def recheck(claims: Sequence[Claim], *, now: datetime) -> list[Claim]:
     # Among the columns, as in model.order: as a condition, and without statistics, PostgreSQL reads all jobs for it.
     others = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {SAME} AND o.id <> j.id)"  # noqa: S608  # names are ours
     sql = f"SELECT j.id, {others} FROM notification_jobs j WHERE {bulk.among('j.id')}"  # noqa: S608  # as above
-    rows = database.execute_sql(sql, (bulk.id_list({claim.job_id for claim in claims}),)).fetchall()
+    rows = execute(sql, (bulk.id_list({claim.job_id for claim in claims}),)).fetchall()
     with_others = {job_id for job_id, has_others in rows if has_others}
     read = load(
         {claim.delivery_id: claim.attempts for claim in claims if claim.job_id in with_others}, now=now
@@ -182,7 +182,7 @@ class _Event(NamedTuple):
 def _events(job_ids: set[int]) -> dict[int, _Event]:
     """By job. An alert of a quarter of a megabyte to ten thousand phones is read once a message, not once a phone."""
     other = f"EXISTS (SELECT 1 FROM notification_jobs o WHERE {SAME} AND o.sequence"  # noqa: S608  # names are ours
-    rows = database.execute_sql(
+    rows = execute(
         "SELECT j.id, j.alert_id, j.deliver_on_event, COALESCE(a.payload, '{}'), j.severity, j.is_critical, "  # noqa: S608  # as above
         f"j.accepted_at, {other} < j.sequence), {other} > j.sequence) FROM notification_jobs j "
         f"LEFT JOIN alerts a ON a.id = j.sequence WHERE {bulk.among('j.id')}",
