@@ -60,6 +60,7 @@ __all__ = [
     "is_sqlite",
     "iso",
     "open_database",
+    "reading_all",
     "transaction",
     "tuples",
     "utcnow",
@@ -222,6 +223,18 @@ def transaction() -> Iterator[None]:
     """
     with connection(), database.atomic("IMMEDIATE") if is_sqlite() else database.atomic():
         yield
+
+
+@contextmanager
+def reading_all() -> Iterator[None]:
+    """A connection for queries that read whole tables, which they may do in the order of their pages (see _SESSION)."""
+    with connection():
+        if is_sqlite():
+            yield
+            return
+        with database.atomic():
+            database.execute_sql("SET LOCAL enable_seqscan = on")
+            yield
 
 
 class Pulse:

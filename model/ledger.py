@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import bulk
-from model.database import database, execute, execute_later, is_sqlite
+from model.database import database, execute, execute_later, is_sqlite, reading_all
 from model.order import SAME, behind_another, ended_by_later
 from model.states import FINAL_STATES, DeliveryState, JobState, Reason
 from model.tables import Alert, Delivery, Job
@@ -366,12 +366,13 @@ def conservation(tenant_id: str | None = None) -> dict[str, int]:
     sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in ("targets", *COUNTERS))
     counts = ", ".join(f"COUNT(CASE WHEN state = '{state}' THEN 1 END)" for state in DeliveryState)
     # One statement is one snapshot, also while everything moves.
-    row = database.execute_sql(
-        f"SELECT * FROM (SELECT {sums} FROM notification_jobs {mine}) AS j, "  # noqa: S608  # names are ours
-        f"(SELECT {counts} "
-        f"FROM deliveries {mine}) AS d",
-        (tenant_id, tenant_id) if tenant_id is not None else (),
-    ).fetchone()
+    with reading_all():
+        row = database.execute_sql(
+            f"SELECT * FROM (SELECT {sums} FROM notification_jobs {mine}) AS j, "  # noqa: S608  # names are ours
+            f"(SELECT {counts} "
+            f"FROM deliveries {mine}) AS d",
+            (tenant_id, tenant_id) if tenant_id is not None else (),
+        ).fetchone()
     width = 1 + len(COUNTERS)
     totals = dict(zip(("targets", *COUNTERS), map(int, row[:width]), strict=True))
     totals["in_progress"] = totals["targets"] - sum(totals[name] for name in COUNTERS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from peewee import SQL, fn
 
-from model.database import UtcDateTimeField, tuples, utcnow
+from model.database import UtcDateTimeField, reading_all, tuples, utcnow
 from model.states import IN_PROGRESS, DeliveryState, JobState
 from model.tables import Alert, Delivery, Job
 from model.tallies import tallies
@@ -65,9 +65,10 @@ def status(tenant_id: str | None = None) -> dict[str, Any]:
         alerts = alerts.where(Alert.tenant == tenant_id)
         jobs = jobs.where(Job.tenant_id == tenant_id)
         deliveries = deliveries.where(Delivery.tenant_id == tenant_id)
-    accepted, matched = next(tuples(alerts))
-    by_job: dict[str, int] = dict(row[:2] for row in tuples(jobs))
-    by_delivery: dict[str, int] = dict(row[:2] for row in tuples(deliveries))
+    with reading_all():
+        accepted, matched = next(tuples(alerts))
+        by_job: dict[str, int] = dict(row[:2] for row in tuples(jobs))
+        by_delivery: dict[str, int] = dict(row[:2] for row in tuples(deliveries))
     stages = backlog(tenant_id)
     return {
         "alerts": {"accepted": accepted, "matched": matched, "unmatched": accepted - matched},
