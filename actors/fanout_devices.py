@@ -276,6 +276,7 @@ def _fanned_out(job: Job, targets: int, ended: Mapping[_Ended, int], now: dateti
         "suppressed": counts["suppressed"],
         "failed": counts["failed"],
         "state": state,
+        "ended_as": state.otherwise,
         "reason": None if targets else Reason.NO_DEVICES,
         "finished_at": now if state.is_final else None,
         "sweep_at": None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from admin.lookup import find_channel
 from model.database import connection
-from model.jobs import with_alert
+from model.jobs import in_states, with_alert
 from model.results import dispatch_result, job_document, listed_jobs
 from model.states import JobState
 from model.tables import Job
@@ -46,7 +46,7 @@ def list_jobs(
         query = listed_jobs().where(Job.tenant_id == tenant_id)
         query = query.order_by(Job.id.desc()).limit(limit)
         if states:
-            query = query.where(Job.state.in_(list(states)))
+            query = query.where(in_states(tenant_id, states))
         if channel is not None:
             query = query.where(_of_channel(tenant_id, channel))
         if alert_id is not None:

@@ -314,6 +314,7 @@ def _reopen(
                 "failed": job.failed - leaving[job.id]["failed"],
                 "expired": job.expired - leaving[job.id]["expired"],
                 "state": JobState.PROCESSING,
+                "ended_as": None,
                 "finished_at": None,
             }
             for job in jobs
@@ -337,6 +338,7 @@ def _forget_fan_outs(
             {
                 "id": row.job_id,
                 "state": JobState.PENDING,
+                "ended_as": None,
                 "reason": None,
                 "targets": 0,
                 "failed": 0,

@@ -321,6 +321,7 @@ def count(ended: Endings, *, now: datetime) -> list[Ended]:
     source, params = bulk.rows_source(Job, rows)
     cursor = execute(
         f"UPDATE notification_jobs AS t SET {sums}, state = {_STATE}, "  # noqa: S608  # names are ours
+        f"ended_as = NULLIF(NULLIF({_STATE}, 'PROCESSING'), 'COMPLETED'), "
         f"finished_at = CASE WHEN t.targets > {_SUM} THEN NULL ELSE {at} END "
         f"FROM {source} WHERE {same} "
         f"RETURNING {own}id, {own}state, {own}channel_type, {own}user_id, {own}accepted_at",

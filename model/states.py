@@ -58,6 +58,11 @@ class JobState(StrEnum):
         """Whether all of its deliveries have ended."""
         return self not in {JobState.PENDING, JobState.PROCESSING}
 
+    @property
+    def otherwise(self) -> JobState | None:
+        """This state, if it is how a job ends that was not delivered to all of its targets; a row's `ended_as`."""
+        return self if self.is_final and self is not JobState.COMPLETED else None
+
 
 class Reason(StrEnum):
     """Why a delivery was not made, or not yet."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from peewee import SQL, fn
 
 from model.database import connection, is_sqlite, iso, tuples, utcnow
+from model.jobs import in_states
 from model.ledger import COUNTERS
 from model.states import JobState
 from model.status import Stage, backlog
@@ -147,8 +148,8 @@ def figures(tenant_id: str, chosen: str, *, now: datetime) -> Figures:
         tried, cut_log = _counts(LogEntry, LogEntry.at, tenant_id, grid, LogEntry.outcome)
         made, cut_jobs = _counts(Job, Job.created_at, tenant_id, grid)
         ended, _ = _counts(Job, Job.finished_at, tenant_id, grid)
-        unfinished = (Job.tenant_id == tenant_id) & Job.state.in_([JobState.PENDING, JobState.PROCESSING])
-        under_way = Job.select(fn.COUNT(Job.id)).where(unfinished).scalar()
+        unfinished = in_states(tenant_id, [JobState.PENDING, JobState.PROCESSING])
+        under_way = Job.select(fn.COUNT(Job.id)).where((Job.tenant_id == tenant_id) & unfinished).scalar()
         timed = _timed(tenant_id, grid)
         channels = _channels(tenant_id, grid)
         stages = backlog(tenant_id, now=now)

@@ -15,7 +15,7 @@ from peewee import JOIN, SQL, fn
 from api import cursors
 from model.audience import addressed, preferences_of
 from model.database import tuples, utcnow
-from model.jobs import with_alert
+from model.jobs import in_states, with_alert
 from model.states import DeliveryState, JobState
 from model.tables import Alert, Channel, Delivery, Device, Job, LogEntry, PreferenceRow
 
@@ -123,7 +123,7 @@ def jobs(
     if text:
         query = query.where(_says(Job, tenant_id, text))
     if states:
-        query = query.where(Job.state.in_(list(states)))
+        query = query.where(in_states(tenant_id, states))
     if channel is not None:
         query = query.where(Job.channel_id == channel)
     if before is not None:
@@ -179,7 +179,7 @@ def dead(tenant_id: str, *, channel: int | None, reason: str, hours: int | None,
         .join(Device, JOIN.LEFT_OUTER, on=addressed())
         .where(
             (Job.tenant_id == tenant_id)
-            & Job.state.in_(list(_WITH_DEAD))
+            & in_states(tenant_id, _WITH_DEAD)
             & ((Job.failed > 0) | (Job.expired > 0))
             & Delivery.state.in_(list(DEAD))
         )

@@ -35,6 +35,17 @@ ON "notification_jobs" ("alert_id", "channel_id", "tenant_id", "deliver_on_event
 
 OLD_KEY = "DROP INDEX notification_jobs_tenant_id_alert_id_channel_id_deliver_on_event"
 
+#: Of a job's state an index has what it is in the end, where that is not COMPLETED.
+ENDED_AS = (
+    "ALTER TABLE notification_jobs ADD COLUMN ended_as VARCHAR(16)",
+    "UPDATE notification_jobs SET ended_as = state WHERE state NOT IN ('PENDING', 'PROCESSING', 'COMPLETED')",
+    (
+        'CREATE INDEX "notification_jobs_ended_as" ON "notification_jobs" ("tenant_id", "ended_as", "id") '
+        "WHERE ended_as IS NOT NULL"
+    ),
+    "DROP INDEX notification_jobs_tenant_id_state_id",
+)
+
 #: What goes with what: table, its column, the table that it refers to, that one's column.
 FOLLOWING = (
     ("notification_jobs", "tenant_id", "tenants", "tenant_id"),
@@ -44,6 +55,8 @@ FOLLOWING = (
 
 def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signature
     for statement in (RESTORED, REPEATED, "ALTER TABLE notification_jobs DROP COLUMN payload", KEY, OLD_KEY):
+        db.execute_sql(statement)
+    for statement in ENDED_AS:
         db.execute_sql(statement)
     if isinstance(db, SqliteDatabase):
         return
@@ -57,5 +70,7 @@ def up(migrator: Any, db: Database) -> None:  # noqa: ARG001  # Peewee's signatu
             f"CREATE TRIGGER {table}_follow AFTER DELETE ON {whose} REFERENCING OLD TABLE AS gone "
             f"FOR EACH STATEMENT EXECUTE FUNCTION tocsin_{table}_follow()"
         )
+    # Room for the end of each job beside its beginning.
+    db.execute_sql("ALTER TABLE notification_jobs SET (fillfactor = 60)")
     # Peewee had made it as wide as an ordinary id.
     db.execute_sql("ALTER TABLE deliveries ALTER COLUMN job_id TYPE bigint")

@@ -49,7 +49,7 @@ def _database(database_url: str) -> Iterator[None]:
 def _fill(tenant: str) -> None:
     """Three alerts of the last hour, one of the day before; jobs that took 1, 2 and 3 seconds, and one that goes on."""
     moments = [NOW - timedelta(minutes=minutes) for minutes in (24 * 60, 30, 10, 10)]
-    bulk.insert(
+    events = bulk.insert(
         Alert,
         [
             {
@@ -59,12 +59,13 @@ def _fill(tenant: str) -> None:
             }
             for number, moment in enumerate(moments)
         ],
+        returning=["id"],
     )  # fmt: skip
     channel = make_channel(tenant)
     for number, moment in enumerate(moments[1:], 1):
         job = make_job(
-            tenant, sequence=number, channel_id=channel, alert_id=f"a{number}", state=JobState.COMPLETED, delivered=1,
-            accepted_at=moment, created_at=moment, finished_at=moment + timedelta(seconds=number),
+            tenant, sequence=events[number][0], channel_id=channel, alert_id=f"a{number}",
+            state=JobState.COMPLETED, delivered=1, accepted_at=moment, created_at=moment, finished_at=moment + timedelta(seconds=number),
         )  # fmt: skip
         (delivery,) = make_deliveries(
             job, tenant_id=tenant, channel_id=channel, state=DeliveryState.DELIVERED, sweep_at=None,
@@ -83,7 +84,7 @@ def _fill(tenant: str) -> None:
             ],
         )  # fmt: skip
     going = make_job(
-        tenant, sequence=9, channel_id=channel, alert_id="a9", accepted_at=NOW, targets=2, failed=1,
+        tenant, sequence=events[0][0], channel_id=channel, alert_id="a9", accepted_at=NOW, targets=2, failed=1,
         created_at=NOW - timedelta(minutes=5),
     )  # fmt: skip
     make_deliveries(going, 2, tenant_id=tenant, channel_id=channel)
@@ -126,7 +127,7 @@ def test_latency_is_that_of_every_attempt_that_is_counted() -> None:
             [
                 {
                     "tenant_id": "busy", "alert_id": str(number), "deliver_on_event": "OPEN", "sequence": 100 + number,
-                    "channel_id": channel, "channel_name": "ops", "channel_type": "webhook", "payload": {},
+                    "channel_id": channel, "channel_name": "ops", "channel_type": "webhook",
                     "accepted_at": accepted[number], "created_at": accepted[number], "expires_at": NOW,
                     "finished_at": at[number], "state": JobState.COMPLETED, "targets": 1, "delivered": 1,
                 }

@@ -15,6 +15,7 @@ from api.console import message
 from api.console.message import message_of
 from config import load_settings
 from model.database import connection, utcnow
+from model.jobs import with_alert
 from model.tables import Channel, Delivery, Device, Job
 from senders.registry import CHANNEL_TYPES
 from tests.support.database import make_deliveries, make_job, make_tenant
@@ -68,7 +69,7 @@ def _delivery(kind: str, config: dict[str, Any], platform: str | None = None) ->
     sender = {"ios": "apns", "android": "fcm", "web": "webpush"}.get(platform or "", kind)
     (delivery,) = make_deliveries(job_id, channel_id=channel.id, sender=sender)
     Delivery.update(device_id=device, user_id="alice").where(Delivery.id == delivery).execute()
-    return Job.get_by_id(job_id), Delivery.get_by_id(delivery)
+    return with_alert().where(Job.id == job_id).get(), Delivery.get_by_id(delivery)
 
 
 @pytest.mark.usefixtures("database")

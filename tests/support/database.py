@@ -82,6 +82,7 @@ def make_job(
         "state": JobState.PROCESSING,
         "targets": 1,
     } | fields
+    values["ended_as"] = JobState(str(values["state"])).otherwise
     event = {
         "id": sequence,
         "tenant_id": tenant_id,
