@@ -65,7 +65,8 @@ def _fill(tenant: str) -> None:
     for number, moment in enumerate(moments[1:], 1):
         job = make_job(
             tenant, sequence=events[number][0], channel_id=channel, alert_id=f"a{number}",
-            state=JobState.COMPLETED, delivered=1, accepted_at=moment, created_at=moment, finished_at=moment + timedelta(seconds=number),
+            state=JobState.COMPLETED, delivered=1, accepted_at=moment, created_at=moment,
+            finished_at=moment + timedelta(seconds=number),
         )  # fmt: skip
         (delivery,) = make_deliveries(
             job, tenant_id=tenant, channel_id=channel, state=DeliveryState.DELIVERED, sweep_at=None,
