@@ -87,7 +87,9 @@ def _match(alert_rows: list[int]) -> None:
     hand_on_deliveries(deliveries)
     _fan_out(fanout_devices, sorted({*pushes} - {*urgent}), here=0 if deliveries or urgent else 1)
     _fan_out(fanout_critical, urgent, here=BATCH)
-    deliver_own(deliveries, now, began, jobs=others, payloads={alert.id: alert.payload for alert in alerts})
+    payloads = {alert.id: alert.payload for alert in alerts}
+    own = {number: (job, payloads[job["sequence"]]) for number, job in others.items()}
+    deliver_own(deliveries, now, began, jobs=own)
 
 
 def _fan_out(step: Actor[[list[int]], None], job_ids: Sequence[int], *, here: int) -> None:

@@ -100,8 +100,7 @@ def deliver_own(
     now: datetime,
     began: float,
     *,
-    jobs: Mapping[int, Row] | None = None,
-    payloads: Mapping[int, dict[str, Any]] | None = None,
+    jobs: Mapping[int, tuple[Row, dict[str, Any]]] | None = None,
 ) -> None:
     """Make what `claim_own` claimed, after its commit.
 
@@ -109,30 +108,27 @@ def deliver_own(
         deliveries: what was inserted, claimed or not.
         now: when it was claimed, by the wall clock.
         began: the same, by the monotonic one.
-        jobs: their jobs' rows, by id, where all deliveries go to the channels themselves.
-        payloads: and what their alerts say, by id.
+        jobs: their jobs' rows and what the alerts say, by job id, where all deliveries go to the channels themselves.
     """
     own = [each for each in deliveries if each.state == DeliveryState.SENDING]
     if not own:
         return
 
     def read() -> list[ledger.Claim]:
-        if jobs is None or payloads is None:
+        if jobs is None:
             return ledger.load({each.id: 1 for each in own}, now=now)
-        return ledger.recheck([_claim(each, jobs[each.job_id], payloads, now) for each in own], now=now)
+        return ledger.recheck([_claim(each, *jobs[each.job_id], now) for each in own], now=now)
 
     deliver_claimed([each.id for each in own], read, now, began, is_critical=bool(own[0].is_critical))
 
 
-def _claim(
-    delivery: Inserted, job: Row, payloads: Mapping[int, dict[str, Any]], now: datetime
-) -> ledger.Claim:
+def _claim(delivery: Inserted, job: Row, payload: dict[str, Any], now: datetime) -> ledger.Claim:
     """A channel's delivery that was inserted claimed with its job, as `ledger.load` would read it."""
     return ledger.Claim(
         delivery_id=delivery.id, job_id=delivery.job_id, tenant_id=job["tenant_id"],
         channel_id=delivery.channel_id, device_id=NO_DEVICE, user_id=job["user_id"], sender=delivery.sender,
         attempts=1, lease_until=lease_end(runtime.settings, now), expires_at=job["expires_at"],
-        alert_id=job["alert_id"], event=job["deliver_on_event"], payload=payloads[job["sequence"]],
+        alert_id=job["alert_id"], event=job["deliver_on_event"], payload=payload,
         severity=job["severity"], is_critical=job["is_critical"], accepted_at=job["accepted_at"],
         claimed_at=now, later=False, earlier_under_way=False, platform=None, token=None, subscription=None,
         device_disabled=False,

@@ -74,15 +74,13 @@ def find_job(tenant_id: str, reference: str | int) -> Job:
     """
     mine = with_alert().where(Job.tenant_id == tenant_id)
     text = str(reference)
-    found: Job | None
     if text.isascii() and text.isdigit() and len(text) <= 18:  # noqa: PLR2004  # a 64-bit column
-        found = mine.where(Job.id == int(text)).first()
+        found: Job | None = mine.where(Job.id == int(text)).first()
         if found is not None:
             return found
-    of_alert = list(mine.where(Job.alert_id == text).order_by(Job.id).limit(LISTED + 1))
+    of_alert: list[Job] = list(mine.where(Job.alert_id == text).order_by(Job.id).limit(LISTED + 1))
     if len(of_alert) == 1:
-        (found,) = of_alert
-        return found
+        return of_alert[0]
     if of_alert:
         listed = ", ".join(
             f"{job.id} ({job.deliver_on_event} to {job.channel_name})" for job in of_alert[:LISTED]

@@ -115,7 +115,7 @@ JOB = """
 INSERT INTO notification_jobs (tenant_id, alert_id, deliver_on_event, sequence, channel_id, channel_name, channel_type,
     user_id, payload, severity, is_critical, accepted_at, expires_at, state, targets, delivered, failed, suppressed,
     superseded, expired, created_at, sweeps)
-VALUES ('acme', ?, 'OPEN', ?, 1, 'ops', 'webhook', ?, ?, 2, false, ?, ?, 'COMPLETED', 1, 1, 0, 0, 0, 0, ?, 0)
+VALUES ('acme', ?, 'OPEN', ?, 1, 'ops', 'webhook', ?, ?, 2, false, ?, ?, ?, 1, 1, 0, 0, 0, 0, ?, 0)
 """
 
 
@@ -131,8 +131,11 @@ def test_what_alerts_say_is_in_their_own_rows_after_the_upgrade(database_url: st
                 EVENT.replace("?", mark), (f"a{number}", f'{{"n":{number}}}', NOW.isoformat())
             )
         database.execute_sql("DELETE FROM alerts WHERE id = 2")
-        for number, said, user in ((1, 1, None), (2, 2, None), (3, 33, "u")):
-            values = (f"a{number}", number, user, f'{{"n":{said}}}', *[NOW.isoformat()] * 3)
+        for number, said, user, state in (
+            (1, 1, None, "COMPLETED"), (2, 2, None, "FAILED"), (3, 33, "u", "PROCESSING"),
+        ):  # fmt: skip
+            at = NOW.isoformat()
+            values = (f"a{number}", number, user, f'{{"n":{said}}}', at, at, state, at)
             database.execute_sql(JOB.replace("?", mark), values)
 
         # When it is brought up to date
@@ -140,6 +143,8 @@ def test_what_alerts_say_is_in_their_own_rows_after_the_upgrade(database_url: st
 
         # Then each job finds what its alert said
         assert [job.payload for job in with_alert().order_by(Job.id)] == [{"n": 1}, {"n": 2}, {"n": 33}]
+        # And how it ended, but as COMPLETED
+        assert [job.ended_as for job in Job.select().order_by(Job.id)] == [None, "FAILED", None]
         # And what is accepted next has an id of its own
         assert bulk.insert(Alert, [ALERT], returning=["id"])[0][0] > 3  # the last one there
 
